@@ -1,0 +1,68 @@
+"""One session per question. `nox` asks all but `bench`; `nox -s pg -- -k rename` asks one thing.
+
+Sessions keep their virtual environments; `nox -r` is the default, `nox -R` also skips installing.
+"""
+
+from __future__ import annotations
+
+import nox
+
+nox.needs_version = ">=2024.10"
+nox.options.default_venv_backend = "virtualenv"
+nox.options.reuse_existing_virtualenvs = True
+nox.options.sessions = ["lint", "types", "unit", "pg", "posix", "fuse"]
+
+
+def _install(session: nox.Session) -> None:
+    session.install("-q", "-e", ".[all,dev]")
+
+
+def _pytest(session: nox.Session, folder: str) -> None:
+    _install(session)
+    session.run("pytest", "-q", "-ra", "--durations=5", f"tests/{folder}", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style, and the import directions."""
+    _install(session)
+    session.run("ruff", "check", *(session.posargs or ["."]))
+    session.run("lint-imports")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Static types, strictly."""
+    _install(session)
+    session.run("mypy", *session.posargs)
+
+
+@nox.session
+def unit(session: nox.Session) -> None:
+    """Pure code: no server, no mount."""
+    _pytest(session, "unit")
+
+
+@nox.session
+def pg(session: nox.Session) -> None:
+    """Drivers, schema and the command line, against a real PostgreSQL."""
+    _pytest(session, "pg")
+
+
+@nox.session
+def posix(session: nox.Session) -> None:
+    """What POSIX asks of a tree, verb by verb."""
+    _pytest(session, "posix")
+
+
+@nox.session
+def fuse(session: nox.Session) -> None:
+    """Real mounts: both transports, real programs, crashes."""
+    _pytest(session, "fuse")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Speed of a mount beside a plain directory and bindfs."""
+    _install(session)
+    session.run("python", "benchmarks/mount.py", *(session.posargs or ["--setup"]))
