@@ -350,7 +350,8 @@ def main() -> None:
     if memory:
         m = {key: f"{value:,.0f}" for key, value in memory.items()}
         print(f"\n{m['files']} files: created {m['create_per_s']}/s, listed and statted {m['list_and_stat_per_s']}/s; the daemon's resident memory, MB:")
-        print(f"  {m['mb_after_create']} after creating (peak {m['mb_peak_create']}), {m['mb_fresh']} mounted afresh, {m['mb_after_list']} after listing (peak {m['mb_peak_list']})")
+        print(f"  {m['mb_after_create']} after creating (peak {m['mb_peak_create']}), {m['mb_fresh']} mounted afresh", end=", ")
+        print(f"{m['mb_after_list']} after listing (peak {m['mb_peak_list']})")
 
 
 if __name__ == "__main__":
