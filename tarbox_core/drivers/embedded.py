@@ -307,9 +307,12 @@ def _launch(home: _Home, version: int | None, settings: Mapping[str, str], told:
 
     user = _server_user(home)
     installation = readable(_installation(home, version), user)
+    for leftover in home.root.glob("data.*.new"):  # of somebody who was killed in _create, since we hold the lock
+        shutil.rmtree(leftover, ignore_errors=True)
     if home.version is None:
         _create(home, installation, user, fsync=settings.get("fsync") != "off")
     run = _socket_dir(home, user)
+    (run / f".s.PGSQL.{PORT}.lock").unlink(missing_ok=True)  # as stale as a stale postmaster.pid; the data directory's lock comes first
     _write_settings(home, installation, {**SETTINGS, "unix_socket_directories": str(run), "cluster_name": _cluster_name(home), **settings})
     home.log.parent.mkdir(exist_ok=True)
     user.give(home.log.parent)
@@ -339,7 +342,7 @@ def _judge(home: _Home, problem: str, failures: int) -> None:
         raise ConnectError(f"the embedded PostgreSQL does not start: its disk is full ({home.data}); log: {home.log}")
     if "pre-existing shared memory block" in problem and failures < 20:
         # The server was killed and some of its processes have not noticed; what they do is void, so let them not finish it.
-        if failures > 5:
+        if failures > 2:
             for pid in _orphans(home):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGQUIT)
@@ -403,8 +406,6 @@ def _create(home: _Home, installation: Installation, user: ServerUser, fsync: bo
     for ch in '"$`\\\n':
         if ch in str(home.root):  # pg_ctl hands the path to a shell
             raise ConnectError(f"the embedded PostgreSQL cannot live in {home.root}: the path contains {ch!r}")
-    for leftover in home.root.glob("data.*.new"):  # of somebody who was killed here, since we hold the lock
-        shutil.rmtree(leftover, ignore_errors=True)
     scratch = Path(tempfile.mkdtemp(prefix="data.", suffix=".new", dir=home.root))
     try:
         user.give(scratch)

@@ -168,7 +168,7 @@ def _version(prefix: Path, user: ServerUser) -> str | None:
     """ "18.4" when the server program there runs for that user, else None."""
     try:
         status, text = user.output([prefix / "bin" / "postgres", "--version"])
-    except (PermissionError, FileNotFoundError, NotADirectoryError):
+    except OSError:  # not there, not his to execute, or damaged
         return None
     words = text.split()
     return words[2] if status == 0 and len(words) > 2 else None
