@@ -1,0 +1,249 @@
+"""The filesystem's verbs as both transports call them: run to their end, locked per inode, on numbered handles.
+
+Here and nowhere else: which operations need an inode to themselves, the table of open handles, and when what is dirty
+gets flushed. Not here: bytes of any protocol, errno of any reply.
+
+Operations that touch the contents of a file hold that inode's lock for their whole run, because the core's open files
+are not for several threads at once. `getattr` and `lookup` take none: a stat never waits for a flush. What flushes all
+files at once takes all locks, in order; whoever needs two takes them in order too, so nobody waits in a circle.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, TypeVar
+
+from tarbox_core.drivers.base import Driver
+from tarbox_core.effects import Batch, Op, Rows
+from tarbox_core.errors import TarboxError
+from tarbox_core.filesystem import Filesystem, OpenDir, OpenFile
+from tarbox_core.types import Attr, Caller, Entry
+
+R = TypeVar("R")
+
+log = logging.getLogger("tarbox.fuse")
+
+_STRIPES: Final = 64
+_CHECK_EVERY: Final = 1 << 20  # bytes written between two looks at how much is dirty
+_FLUSH_AFTER: Final = 1_000_000_000  # ns a file may stay dirty
+
+
+def _nothing() -> None:
+    return None
+
+
+def _resume(op: Op[R], batch: Batch) -> Generator[Batch, list[Rows], R]:
+    """Continue an operation that has already asked for its first batch."""
+    try:
+        while True:
+            try:
+                rows = yield batch
+            except GeneratorExit:
+                op.close()
+                raise
+            except BaseException as error:
+                batch = op.throw(error)
+            else:
+                batch = op.send(rows)
+    except StopIteration as done:
+        result: R = done.value
+        return result
+
+
+class Verbs:
+    """Runs a Filesystem's operations for one mount; any number of threads.
+
+    `before_wait` is called by a thread before it waits for the database or for another thread's lock.
+    """
+
+    def __init__(
+        self, fs: Filesystem, driver: Driver, clock: Callable[[], int], *,
+        budget: int = 64 << 20, before_wait: Callable[[], None] = _nothing,
+    ) -> None:  # fmt: skip
+        self.fs = fs
+        self.before_wait = before_wait
+        self._driver = driver
+        self._clock = clock
+        self._budget = budget
+        self._unchecked = 0
+        self._locks = [threading.Lock() for _ in range(_STRIPES)]
+        self._numbers = itertools.count(1)
+        self._files: dict[int, OpenFile] = {}
+        self._dirs: dict[int, OpenDir] = {}
+        self._trouble = ""
+
+    # --- running
+
+    def run(self, factory: Callable[[], Op[R]]) -> R:
+        """Run an operation. One that never asks for the database ends here, without a transaction and without the driver."""
+        op = factory()
+        try:
+            batch = next(op)
+        except StopIteration as done:
+            result: R = done.value
+            return result
+        self.before_wait()
+        started: list[Op[R]] = [_resume(op, batch)]
+        return self._driver.run(lambda: started.pop() if started else factory())
+
+    def run_durable(self, factory: Callable[[], Op[R]]) -> R:
+        """Run an operation and harden it, and all before it, in the database."""
+        self.before_wait()
+        return self._driver.run(factory, durable=True)
+
+    def _lock(self, ino: int) -> threading.Lock:
+        """The inode's lock, taken."""
+        lock = self._locks[ino % _STRIPES]
+        if not lock.acquire(False):
+            self.before_wait()
+            lock.acquire()
+        return lock
+
+    @contextmanager
+    def _all_locks(self) -> Iterator[None]:
+        self.before_wait()
+        taken = []
+        try:
+            for lock in self._locks:
+                lock.acquire()
+                taken.append(lock)
+            yield
+        finally:
+            for lock in taken:
+                lock.release()
+
+    # --- handles
+
+    def file(self, fh: int) -> OpenFile:
+        """KeyError for a handle that was never given out: the transport's own fault."""
+        return self._files[fh]
+
+    def open(self, caller: Caller, ino: int, **how: bool) -> tuple[int, OpenFile]:
+        with self._lock(ino):
+            opened = self.run(lambda: self.fs.open(caller, ino, **how))
+        return self._keep(opened), opened
+
+    def create(self, caller: Caller, parent: int, name: bytes, mode: int, *, exclusive: bool, truncate: bool) -> tuple[int, Attr, OpenFile]:
+        attr, opened = self.run(lambda: self.fs.create(caller, parent, name, mode, exclusive=exclusive))
+        fh = self._keep(opened)
+        if truncate and attr.size:  # somebody else made it since the kernel looked
+            attr = self.setattr(caller, attr.ino, size=0)
+        return fh, attr, opened
+
+    def _keep(self, opened: OpenFile) -> int:
+        fh = next(self._numbers)
+        self._files[fh] = opened
+        return fh
+
+    def opendir(self, caller: Caller, ino: int) -> int:
+        opened = self.run(lambda: self.fs.opendir(caller, ino))
+        fh = next(self._numbers)
+        self._dirs[fh] = opened
+        return fh
+
+    def readdir(self, caller: Caller, fh: int, offset: int, limit: int, plus: bool) -> Sequence[Entry]:
+        opened = self._dirs[fh]
+        return self.run(lambda: opened.read(caller, offset, limit, plus=plus))
+
+    def releasedir(self, fh: int) -> None:
+        del self._dirs[fh]
+
+    # --- contents
+
+    def read(self, caller: Caller, fh: int, offset: int, size: int) -> bytes:
+        opened = self._files[fh]
+        with self._lock(opened.ino):
+            return self.run(lambda: opened.read(caller, offset, size))
+
+    def write(self, caller: Caller, fh: int, offset: int, data: bytes | memoryview, append: bool, kill_suid: bool) -> int:
+        opened = self._files[fh]
+        with self._lock(opened.ino):
+            written = self.run(lambda: opened.write(caller, offset, data, append=append, kill_suid=kill_suid))
+            self._unchecked += written
+            if self._unchecked >= _CHECK_EVERY:
+                self._unchecked = 0
+                if self.fs.dirty_bytes() > self._budget:
+                    self.run(lambda: opened.flush(caller))  # the writer waits: that is the back-pressure
+        return written
+
+    def flush(self, caller: Caller, fh: int) -> None:
+        opened = self._files[fh]
+        with self._lock(opened.ino):
+            self.run(lambda: opened.flush(caller))
+
+    def fsync(self, caller: Caller, fh: int) -> None:
+        opened = self._files[fh]
+        with self._lock(opened.ino):
+            self.run_durable(lambda: opened.fsync(caller))
+
+    def release(self, caller: Caller, fh: int) -> None:
+        opened = self._files.pop(fh)
+        with self._lock(opened.ino):
+            self.run(lambda: opened.release(caller))
+
+    def fallocate(self, caller: Caller, fh: int, mode: int, offset: int, length: int) -> None:
+        opened = self._files[fh]
+        with self._lock(opened.ino):
+            self.run(lambda: opened.fallocate(caller, mode, offset, length))
+
+    def seek(self, caller: Caller, fh: int, offset: int, whence: int) -> int:
+        opened = self._files[fh]
+        with self._lock(opened.ino):
+            return self.run(lambda: opened.seek(caller, offset, whence))
+
+    def copy(self, caller: Caller, source: int, source_offset: int, target: int, target_offset: int, length: int) -> int:
+        src, dst = self._files[source], self._files[target]
+        first, second = sorted((src.ino % _STRIPES, dst.ino % _STRIPES))
+        with self._lock(first):
+            if first == second:
+                return self.run(lambda: self.fs.copy_range(caller, src, source_offset, dst, target_offset, length))
+            with self._lock(second):
+                return self.run(lambda: self.fs.copy_range(caller, src, source_offset, dst, target_offset, length))
+
+    def setattr(self, caller: Caller, ino: int, **changes: Any) -> Attr:
+        with self._lock(ino):
+            return self.run(lambda: self.fs.setattr(caller, ino, **changes))
+
+    # --- the whole
+
+    def sync(self, caller: Caller) -> None:
+        with self._all_locks():
+            self.run_durable(lambda: self.fs.sync(caller))
+
+    def tick(self) -> None:
+        """About once a second: flush what has been dirty for a second. Trouble is logged once, and tried again."""
+        due = self._clock() - _FLUSH_AFTER
+        try:
+            if self.fs.dirty_bytes():
+                with self._all_locks():
+                    self.run(lambda: self.fs.flush_due(due))
+            else:  # nothing to flush but records of reads: a file that turns dirty from now on is not due
+                self.run(lambda: self.fs.flush_due(due))
+        except TarboxError as error:
+            if str(error) != self._trouble:
+                log.error("flushing in the background: %s; trying again every second", error)
+            self._trouble = str(error)
+        else:
+            if self._trouble:
+                log.warning("flushing in the background works again")
+            self._trouble = ""
+
+    def finish(self) -> None:
+        """The mount is gone: end what is still open, and harden everything. Raises the first failure after trying all."""
+        first: TarboxError | None = None
+        for fh in list(self._files):
+            try:
+                self.release(Caller(), fh)
+            except TarboxError as error:
+                first = first or error
+        self._dirs.clear()
+        try:
+            self.sync(Caller())
+        except TarboxError as error:
+            first = first or error
+        if first is not None:
+            raise first
