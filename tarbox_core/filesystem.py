@@ -1,95 +1,234 @@
 """The facade: one method per POSIX verb, each returning an Op. What a tree looks like is defined here, once.
 
 Doors (mount, command line, WASI, browser, import) adapt these verbs and add no policy. Inode verbs take a parent's
-inode number and a name; path verbs walk. A Filesystem belongs to one tenant, one head and one caller at a time may
-change it from one thread; the doors serialise per inode where they run several threads.
+inode number and a name; path verbs walk. A Filesystem belongs to one tenant and one head. Its verbs may run in several
+threads at once, but those of one inode's OpenFile, and truncation, open and release of that inode, in one at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import errno
+import stat
+from collections.abc import Callable
+from typing import TypeVar
 
-from tarbox_core.effects import Op
-from tarbox_core.types import Attr, Caller, Entry, StatFs, TenantInfo
+from tarbox_core import access, audit, directory, file, inode, path, xattr
+from tarbox_core import statements as sql
+from tarbox_core.directory import OpenDir
+from tarbox_core.effects import Op, finish, run
+from tarbox_core.errors import FsError
+from tarbox_core.file import OpenFile
+from tarbox_core.session import BLOCK_CACHE, Session
+from tarbox_core.types import NAME_MAX, W_OK, Attr, Caller, StatFs, TenantInfo
+
+R = TypeVar("R")
+
+STATFS_TOTAL = 1 << 50  # a database has no end that it could tell
+STATFS_FILES = 1 << 40
+COPY_AT_ONCE = 4 << 20
+
+__all__ = ["Filesystem", "OpenDir", "OpenFile"]
 
 
 class Filesystem:
     """A tenant's tree at one head.
 
     `clock` gives ns since the epoch. `enforce`: check permissions here (a mount with default_permissions lets the
-    kernel do it and passes False). `exclusive`: this session holds the lease on the head.
+    kernel do it and passes False).
     """
 
     def __init__(
-        self, tenant: TenantInfo, clock: Callable[[], int], *, enforce: bool = True, read_only: bool = False,
-        audit: bool = True, audit_batch: int = 100,
+        self,
+        tenant: TenantInfo,
+        clock: Callable[[], int],
+        *,
+        enforce: bool = True,
+        read_only: bool = False,
+        audit: bool = True,
+        audit_batch: int = 100,
+        block_cache: int = BLOCK_CACHE,
     ) -> None:
-        raise NotImplementedError
+        self.tenant = tenant
+        self.session = Session(
+            tenant, clock, enforce=enforce, read_only=read_only, audit=audit, audit_batch=audit_batch, block_cache=block_cache
+        )
+        self._usage: tuple[int, StatFs] | None = None
 
-    # --- names and attributes (inode verbs)
-    def lookup(self, caller: Caller, parent: int, name: bytes) -> Op[Attr]: ...          # ENOENT, ENOTDIR; "." and ".." work
-    def getattr(self, ino: int) -> Op[Attr]: ...
+    # --- names and attributes
+
+    def lookup(self, caller: Caller, parent: int, name: bytes) -> Op[Attr]:
+        return directory.lookup(self.session, caller, parent, name)
+
+    def getattr(self, ino: int) -> Op[Attr]:
+        attr = yield from inode.getattr(self.session, ino)
+        return self.session.current(attr)
+
     def setattr(
-        self, caller: Caller, ino: int, *, mode: int | None = None, uid: int | None = None, gid: int | None = None,
-        size: int | None = None, atime: int | None = None, mtime: int | None = None, ctime: int | None = None,
+        self,
+        caller: Caller,
+        ino: int,
+        *,
+        mode: int | None = None,
+        uid: int | None = None,
+        gid: int | None = None,
+        size: int | None = None,
+        atime: int | None = None,
+        mtime: int | None = None,
+        ctime: int | None = None,
         kill_suid: bool = False,
-    ) -> Op[Attr]: ...                                                                    # times in ns, or types.NOW
-    def access(self, caller: Caller, ino: int, mask: int) -> Op[None]: ...                # EACCES
-    def readlink(self, caller: Caller, ino: int) -> Op[bytes]: ...
-    def mknod(self, caller: Caller, parent: int, name: bytes, mode: int, rdev: int = 0) -> Op[Attr]: ...   # mode with S_IFMT
-    def mkdir(self, caller: Caller, parent: int, name: bytes, mode: int) -> Op[Attr]: ...
-    def symlink(self, caller: Caller, parent: int, name: bytes, target: bytes) -> Op[Attr]: ...
-    def link(self, caller: Caller, ino: int, parent: int, name: bytes) -> Op[Attr]: ...
-    def unlink(self, caller: Caller, parent: int, name: bytes) -> Op[None]: ...
-    def rmdir(self, caller: Caller, parent: int, name: bytes) -> Op[None]: ...
-    def rename(
-        self, caller: Caller, parent: int, name: bytes, newparent: int, newname: bytes, flags: int = 0
-    ) -> Op[None]: ...                                                                    # RENAME_NOREPLACE | RENAME_EXCHANGE
+    ) -> Op[Attr]:
+        """chmod, chown, truncate and utimens in one. Times in ns, or types.NOW. A size and the rest are two operations."""
+        s = self.session
+        if size is not None:
+            if any(x is not None for x in (mode, uid, gid)):
+                raise FsError(errno.EINVAL, ino)
+            attr = yield from audit.failing(s, caller, "truncate", ino, None, self._truncate(caller, ino, size, kill_suid))
+            return attr
+        op = inode.setattr(s, caller, ino, mode, uid, gid, atime, mtime, ctime, kill_suid)
+        attr = yield from audit.failing(s, caller, "setattr", ino, None, op)
+        opened = s.files.get(ino)
+        if opened is not None and opened.dirty and mtime is not None:
+            opened.mtime = attr.mtime  # a time set after the writes outlives their flush
+        return s.current(attr)
+
+    def _truncate(self, caller: Caller, ino: int, size: int, kill_suid: bool) -> Op[Attr]:
+        s = self.session
+        opened = s.files.get(ino)
+        if opened is None:
+            rows = yield from run(sql.INODE_FULL(*s.key, ino))
+            attr = inode.found(rows[0], ino)
+            if not attr.is_reg:
+                raise FsError(errno.EISDIR if attr.is_dir else errno.EINVAL, ino)
+            if s.enforce:
+                access.require(caller, attr, W_OK)
+            opened = OpenFile(s, attr, rows[0][0][13])
+        yield from opened.truncate(caller, size, kill_suid=kill_suid)
+        return opened.attr()
+
+    def access(self, caller: Caller, ino: int, mask: int) -> Op[None]:
+        return inode.check_access(self.session, caller, ino, mask)
+
+    def readlink(self, caller: Caller, ino: int) -> Op[bytes]:
+        return inode.readlink(self.session, caller, ino)
+
+    def mknod(self, caller: Caller, parent: int, name: bytes, mode: int, rdev: int = 0) -> Op[Attr]:
+        """A regular or special file; `mode` carries its type (none: regular)."""
+        if not stat.S_IFMT(mode):
+            mode |= stat.S_IFREG
+        if stat.S_ISDIR(mode) or stat.S_ISLNK(mode):
+            raise FsError(errno.EINVAL, name)
+        return self._failing(caller, "mknod", parent, name, directory.make(self.session, caller, parent, name, mode, rdev=rdev))
+
+    def mkdir(self, caller: Caller, parent: int, name: bytes, mode: int) -> Op[Attr]:
+        mode = stat.S_IFDIR | mode & 0o7777
+        return self._failing(caller, "mkdir", parent, name, directory.make(self.session, caller, parent, name, mode))
+
+    def symlink(self, caller: Caller, parent: int, name: bytes, target: bytes) -> Op[Attr]:
+        op = directory.make(self.session, caller, parent, name, stat.S_IFLNK | 0o777, target=target)
+        return self._failing(caller, "symlink", parent, name, op)
+
+    def link(self, caller: Caller, ino: int, parent: int, name: bytes) -> Op[Attr]:
+        return self._failing(caller, "link", parent, name, directory.link(self.session, caller, ino, parent, name))
+
+    def unlink(self, caller: Caller, parent: int, name: bytes) -> Op[None]:
+        return self._failing(caller, "unlink", parent, name, directory.unlink(self.session, caller, parent, name))
+
+    def rmdir(self, caller: Caller, parent: int, name: bytes) -> Op[None]:
+        return self._failing(caller, "rmdir", parent, name, directory.rmdir(self.session, caller, parent, name))
+
+    def rename(self, caller: Caller, parent: int, name: bytes, newparent: int, newname: bytes, flags: int = 0) -> Op[None]:
+        op = directory.rename(self.session, caller, parent, name, newparent, newname, flags)
+        return self._failing(caller, "rename", parent, name, op)
+
+    def _failing(self, caller: Caller, operation: str, parent: int, name: bytes, op: Op[R]) -> Op[R]:
+        return audit.failing(self.session, caller, operation, parent, name, op)
 
     # --- open files and directories
-    def create(self, caller: Caller, parent: int, name: bytes, mode: int, *, exclusive: bool = False) -> Op[tuple[Attr, OpenFile]]: ...
-    def open(
-        self, caller: Caller, ino: int, *, read: bool = True, write: bool = False, truncate: bool = False,
-        kill_suid: bool = False,
-    ) -> Op[OpenFile]: ...
-    def opendir(self, caller: Caller, ino: int) -> Op[OpenDir]: ...
-    def copy_range(self, caller: Caller, src: OpenFile, src_off: int, dst: OpenFile, dst_off: int, length: int) -> Op[int]: ...
 
-    # --- extended attributes (names and values are bytes)
-    def getxattr(self, caller: Caller, ino: int, name: bytes) -> Op[bytes]: ...           # ENODATA
-    def setxattr(self, caller: Caller, ino: int, name: bytes, value: bytes, flags: int = 0) -> Op[None]: ...
-    def listxattr(self, caller: Caller, ino: int) -> Op[list[bytes]]: ...
-    def removexattr(self, caller: Caller, ino: int, name: bytes) -> Op[None]: ...
+    def create(self, caller: Caller, parent: int, name: bytes, mode: int, *, exclusive: bool = False) -> Op[tuple[Attr, OpenFile]]:
+        """Make and open a regular file; without `exclusive` one that is there is opened."""
+        s = self.session
+        try:
+            attr = yield from directory.make(s, caller, parent, name, stat.S_IFREG | mode & 0o7777)
+        except FsError as error:
+            if error.errno != errno.EEXIST or exclusive:
+                s.note(caller, "create", parent, s.names.path(parent, name), result=error.errno)
+                raise
+            rows = yield from run(sql.CHILD(*s.key, parent, name))
+            there = inode.found(rows[0], name)
+            opened = yield from file.open(s, caller, there.ino, read=True, write=True, truncate=False, kill_suid=False)
+            return opened.attr(), opened
+        return attr, file.hold(s, attr, b"", caller)
+
+    def open(
+        self, caller: Caller, ino: int, *, read: bool = True, write: bool = False, truncate: bool = False, kill_suid: bool = False
+    ) -> Op[OpenFile]:
+        """The inode's OpenFile, with one use more: each open wants its release."""
+        s = self.session
+        op = file.open(s, caller, ino, read=read, write=write, truncate=truncate, kill_suid=kill_suid)
+        return audit.failing(s, caller, "open", ino, None, op)
+
+    def opendir(self, caller: Caller, ino: int) -> Op[OpenDir]:
+        return directory.opendir(self.session, caller, ino)
+
+    def copy_range(self, caller: Caller, src: OpenFile, src_off: int, dst: OpenFile, dst_off: int, length: int) -> Op[int]:
+        """copy_file_range(2) within the tree: how much was copied, 0 at the end of the source. Blocks are shared, not doubled."""
+        data = yield from src.read(caller, src_off, min(length, COPY_AT_ONCE))
+        return (yield from dst.write(caller, dst_off, data)) if data else 0
+
+    # --- extended attributes
+
+    def getxattr(self, caller: Caller, ino: int, name: bytes) -> Op[bytes]:
+        return xattr.get(self.session, caller, ino, name)
+
+    def setxattr(self, caller: Caller, ino: int, name: bytes, value: bytes, flags: int = 0) -> Op[None]:
+        return xattr.put(self.session, caller, ino, name, value, flags)
+
+    def listxattr(self, caller: Caller, ino: int) -> Op[list[bytes]]:
+        return xattr.names(self.session, caller, ino)
+
+    def removexattr(self, caller: Caller, ino: int, name: bytes) -> Op[None]:
+        return xattr.drop(self.session, caller, ino, name)
 
     # --- the whole
-    def statfs(self) -> Op[StatFs]: ...
-    def sync(self, caller: Caller) -> Op[None]: ...      # flush everything dirty; run with durable=True
-    def flush_due(self, older_than: int) -> Op[None]: ...  # flush files dirty since before that clock value, and batched read records
-    def dirty_bytes(self) -> int: ...                    # held in memory; doors flush when it grows past their budget
 
-    # --- path verbs (absolute bytes paths; "follow": a final symlink)
-    def resolve(self, caller: Caller, path: bytes, *, follow: bool = True) -> Op[Attr]: ...
-    def resolve_parent(self, caller: Caller, path: bytes) -> Op[tuple[Attr, bytes]]: ...  # the directory and the last name
+    def statfs(self) -> Op[StatFs]:
+        """Sizes in bytes. What is used is counted at most every half minute."""
+        s = self.session
+        now = s.clock()
+        if self._usage is None or now - self._usage[0] > 30 * 10**9:
+            rows = yield from finish(sql.TENANT_USAGE(*s.key))
+            files, directories, size, _ = rows[0][0]
+            used = files + directories
+            self._usage = (
+                now,
+                StatFs(s.block_size, STATFS_TOTAL, STATFS_TOTAL - size, STATFS_FILES, STATFS_FILES - used, NAME_MAX),
+            )
+        return self._usage[1]
 
+    def dirty_files(self, older_than: int) -> list[OpenFile]:
+        """The files that have held unstored writes since before that clock value; the doors flush each in an operation
+        of its own."""
+        return [f for f in list(self.session.files.values()) if f.dirty and f.dirty_since <= older_than]
 
-class OpenFile:
-    """An open regular file. One object per inode, counted; writes gather in memory until flush, fsync or release."""
+    def dirty_bytes(self) -> int:
+        """Held in memory for all files."""
+        return sum(len(f.pieces) for f in list(self.session.files.values())) * self.session.block_size
 
-    ino: int
+    def flush_records(self, *, all: bool = True) -> Op[None]:
+        """Write the batched records of reads and failures; with all=False only a full batch."""
+        return audit.flush(self.session, 1 if all else self.session.audit_batch)
 
-    def attr(self) -> Attr: ...                                    # with the dirty size and times
-    def read(self, caller: Caller, offset: int, size: int) -> Op[bytes]: ...
-    def write(self, caller: Caller, offset: int, data: bytes | memoryview, *, append: bool = False, kill_suid: bool = False) -> Op[int]: ...   # EFBIG; data is copied
-    def flush(self, caller: Caller) -> Op[None]: ...               # makes the content visible to every door
-    def fsync(self, caller: Caller) -> Op[None]: ...               # run with durable=True
-    def release(self, caller: Caller) -> Op[None]: ...             # last close of this open; reaps an unlinked file
-    def fallocate(self, caller: Caller, mode: int, offset: int, length: int) -> Op[None]: ...
-    def seek(self, caller: Caller, offset: int, whence: int) -> Op[int]: ...              # SEEK_DATA, SEEK_HOLE; ENXIO
+    def sync(self, caller: Caller) -> Op[None]:
+        """Harden everything committed so far; the doors flush dirty files before. To be run with durable=True."""
+        if self.session.read_only:
+            return
+        yield from finish(sql.HARDEN(), *self.session.record(caller, "sync", 1, "/"))
 
+    # --- path verbs
 
-class OpenDir:
-    """An open directory; reading is stable while names come and go, and holds one page of names at a time."""
+    def resolve(self, caller: Caller, path_: bytes, *, follow: bool = True) -> Op[Attr]:
+        return path.resolve(self.session, caller, path_, follow=follow)
 
-    ino: int
-
-    def read(self, caller: Caller, offset: int, limit: int, *, plus: bool = True) -> Op[Sequence[Entry]]: ...   # starts with "." and ".."; [] at the end
+    def resolve_parent(self, caller: Caller, path_: bytes) -> Op[tuple[Attr, bytes]]:
+        return path.resolve_parent(self.session, caller, path_)

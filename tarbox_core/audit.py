@@ -1,0 +1,34 @@
+"""Recording what leaves no transaction of its own: reads, in batches, and operations that failed."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from tarbox_core import statements as sql
+from tarbox_core.effects import Op, finish
+from tarbox_core.errors import FsError
+from tarbox_core.session import Session
+from tarbox_core.types import Caller
+
+R = TypeVar("R")
+
+
+def flush(s: Session, limit: int = 1) -> Op[None]:
+    """Write the records gathered so far, where there are `limit` or more. They stay for the next try if it fails."""
+    if not s.records or len(s.records) < limit:
+        return
+    batch, s.records = s.records, []
+    try:
+        yield from finish(sql.AUDIT_MANY(s.tenant, s.layer, *(list(column) for column in zip(*batch, strict=True))))
+    except BaseException:
+        s.records[:0] = batch
+        raise
+
+
+def failing(s: Session, caller: Caller, operation: str, ino: int, name: bytes | None, op: Op[R]) -> Op[R]:
+    """The operation, its failure noted for the next batch."""
+    try:
+        return (yield from op)
+    except FsError as error:
+        s.note(caller, operation, ino, s.names.path(ino, name), result=error.errno)
+        raise

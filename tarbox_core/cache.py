@@ -1,0 +1,83 @@
+"""What a session remembers of the database: blocks by hash and the names inodes were last seen under.
+
+Bounded, and the only such memory; the doors keep none. Blocks can never be stale, because a hash names one content.
+Names serve the audit's paths alone, never an answer to a caller.
+"""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar
+
+from tarbox_core.types import ROOT_INO
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Lru(Generic[K, V]):
+    """A mapping that forgets what was used longest ago once its weight passes `limit`.
+
+    Safe between threads as far as single dict operations are: a race costs an entry, never a wrong value.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.weight = 0
+        self._items: dict[K, tuple[V, int]] = {}
+
+    def get(self, key: K) -> V | None:
+        item = self._items.pop(key, None)
+        if item is None:
+            return None
+        self._items[key] = item
+        return item[0]
+
+    def put(self, key: K, value: V, weight: int = 1) -> None:
+        old = self._items.pop(key, None)
+        if old is not None:
+            self.weight -= old[1]
+        self._items[key] = (value, weight)
+        self.weight += weight
+        while self.weight > self.limit and self._items:
+            try:
+                _, (_, gone) = next(iter(self._items.items()))
+                self._items.pop(next(iter(self._items)))
+            except (StopIteration, KeyError, RuntimeError):
+                return  # another thread is trimming
+            self.weight -= gone
+
+    def drop(self, key: K) -> None:
+        item = self._items.pop(key, None)
+        if item is not None:
+            self.weight -= item[1]
+
+    def clear(self) -> None:
+        self._items.clear()
+        self.weight = 0
+
+
+class Names:
+    """inode -> (parent, name), as lookups and changes of this session showed them."""
+
+    def __init__(self, limit: int = 65536) -> None:
+        self._names: Lru[int, tuple[int, bytes]] = Lru(limit)
+
+    def saw(self, ino: int, parent: int, name: bytes) -> None:
+        self._names.put(ino, (parent, name))
+
+    def drop(self, ino: int) -> None:
+        self._names.drop(ino)
+
+    def path(self, ino: int, name: bytes | None = None) -> str | None:
+        """The path of an inode, or of a name in it; None where a link of the chain was forgotten."""
+        parts = [] if name is None else [name]
+        for _ in range(4096):
+            if ino == ROOT_INO:
+                parts.append(b"")
+                return b"/".join(reversed(parts)).decode("utf-8", "backslashreplace") or "/"
+            seen = self._names.get(ino)
+            if seen is None:
+                return None
+            ino, part = seen
+            parts.append(part)
+        return None

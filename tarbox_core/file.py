@@ -1,0 +1,366 @@
+"""Open regular files: reading, gathering writes, and storing what was gathered. Truncation and holes are `space`'s.
+
+One OpenFile stands for an inode however often it is open in this session. Writes gather in memory and are stored, as
+one transaction, by flush, fsync, the last release or when they grow past FLUSH_AT. The doors let one thread at a time
+use an OpenFile.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from tarbox_core import access, space
+from tarbox_core import statements as sql
+from tarbox_core.content import Pieces, chunk_of, hash_at, inline_max, stored_bytes, with_hashes
+from tarbox_core.effects import Op, Query, finish, run
+from tarbox_core.errors import FsError, RetryableError
+from tarbox_core.hashing import digests
+from tarbox_core.inode import copied_up, found
+from tarbox_core.session import Session
+from tarbox_core.types import HOLE, R_OK, W_OK, Attr, Caller
+
+FLUSH_AT = 8 << 20  # bytes gathered in one file
+PUT_AT_ONCE = 4 << 20  # bytes of blocks in one statement
+AHEAD = 1 << 20  # bytes fetched beyond a sequential read
+
+
+class OpenFile:
+    """A regular file in use: what is stored of it, as far as this session has seen, and what is yet to be stored."""
+
+    def __init__(self, s: Session, attr: Attr, inline: bytes | None) -> None:
+        self._s = s
+        self.ino = attr.ino
+        self.stored = attr
+        self.inline = inline  # the stored content of a small file
+        self.chunks: dict[int, bytes] = {}  # hashes of the chunks seen so far
+        self.known = True  # inline and chunks belong to `stored`
+        self.pieces = Pieces(s.block_size)
+        self.mtime = 0  # of the pieces
+        self.killed = False  # a write took the set-uid bits
+        self.refs = 0
+        self.closing = False  # the last open was released and only storing is left
+        self.dirty_since = 0
+        self._written = 0  # bytes since the last flush, for the audit
+        self._read = 0
+        self._next = 0  # where a sequential reader goes on
+
+    # --- attributes
+
+    @property
+    def size(self) -> int:
+        return max(self.stored.size, self.pieces.end)
+
+    @property
+    def dirty(self) -> bool:
+        return bool(self.pieces) or self.killed or self.pieces.end > self.stored.size
+
+    @property
+    def unlinked(self) -> bool:
+        return self.stored.nlink == 0
+
+    def attr(self) -> Attr:
+        """The attributes with the gathered writes' effect."""
+        if not self.dirty:
+            return self.stored
+        mode = access.without_suid(self.stored.mode) if self.killed else self.stored.mode
+        return self.stored._replace(mode=mode, size=self.size, mtime=self.mtime, ctime=self.mtime)
+
+    def overlay(self, attr: Attr) -> Attr:
+        """Take note of attributes just read, where they are newer; what a caller should see."""
+        if attr.ctime > self.stored.ctime:
+            if (attr.size, attr.mtime) != (self.stored.size, self.stored.mtime):
+                self.known = False
+            self.stored = attr
+        return self.attr()
+
+    def lost_name(self) -> None:
+        self.stored = self.stored._replace(nlink=max(0, self.stored.nlink - 1))
+
+    # --- reading
+
+    def read(self, caller: Caller, offset: int, size: int) -> Op[bytes]:
+        """Up to `size` bytes from `offset`; fewer only at the end of the file."""
+        if not self.known:
+            yield from self._reload()
+        end = min(offset + size, self.size)
+        if offset >= end:
+            return b""
+        sequential = offset == self._next
+        self._next = end
+        self._read += end - offset
+        if self.inline is not None:
+            base = {0: self.inline}
+        else:
+            needed = self.pieces.uncovered(offset, end)
+            base = (yield from self._fetch(needed, ahead=sequential)) if needed else {}
+        return self.pieces.read(offset, end, base)
+
+    def _reload(self) -> Op[None]:
+        rows = yield from run(sql.INODE_FULL(*self._s.key, self.ino))
+        self._seen(found(rows[0], self.ino), rows[0][0][13])
+
+    def _seen(self, attr: Attr, inline: bytes | None) -> None:
+        self.stored = attr
+        self.inline = inline
+        self.chunks = {}
+        self.known = True
+
+    def refresh(self, attr: Attr, inline: bytes | None) -> None:
+        """The row as another open has just read it."""
+        if attr.ctime >= self.stored.ctime and (attr.size, attr.mtime, attr.ctime) != (self.stored.size, self.stored.mtime, self.stored.ctime):
+            self._seen(attr, inline)
+
+    def _fetch(self, needed: list[int], *, ahead: bool) -> Op[dict[int, bytes]]:
+        """Stored blocks by their place, and what a sequential reader will want next into the cache. EIO where one is lost."""
+        s = self._s
+        if ahead:
+            last = (self.stored.size - 1) // s.block_size
+            needed = [*needed, *range(needed[-1] + 1, min(needed[-1] + AHEAD // s.block_size, last) + 1)]
+        base: dict[int, bytes] = {}
+        if all(chunk_of(index) in self.chunks for index in needed):
+            lacking: dict[bytes, list[int]] = {}
+            for index in needed:
+                digest = hash_at(self.chunks, index)
+                if digest != HOLE:
+                    data = s.blocks.get(digest)
+                    if data is None:
+                        lacking.setdefault(digest, []).append(index)
+                    else:
+                        base[index] = data
+            if not lacking:
+                return base
+            rows = (yield from finish(sql.BLOCKS(s.tenant, list(lacking))))[0]
+            for digest, data in rows:
+                s.blocks.put(digest, data, len(data))
+                for index in lacking.pop(digest):
+                    base[index] = data
+            if lacking:  # another door rewrote the file and gc took the old blocks: see how it stands now
+                self.known = False
+                raise RetryableError("40001", "the file changed")
+            return base
+        chunks = sorted({chunk_of(index) for index in needed})
+        extents, blocks = yield from finish(sql.EXTENTS(*s.key, self.ino, chunks), sql.BLOCKS_AT(*s.key, self.ino, needed))
+        self.chunks.update(dict.fromkeys(chunks, b""))
+        self.chunks.update(extents)
+        for index, digest, data in blocks:
+            s.blocks.put(digest, data, len(data))
+            base[index] = data
+        for index in needed:
+            if index not in base and hash_at(self.chunks, index) != HOLE:
+                raise FsError(errno.EIO, self.ino)
+        return base
+
+    # --- writing
+
+    def write(
+        self, caller: Caller, offset: int, data: bytes | memoryview, *, append: bool = False, kill_suid: bool = False
+    ) -> Op[int]:
+        """Gather bytes; how many were taken. EFBIG beyond the tenant's largest size, EROFS."""
+        if self._s.read_only:
+            raise FsError(errno.EROFS, self.ino)
+        if append:
+            offset = self.size
+        room = self._s.max_file_size - offset
+        if room <= 0 and len(data):
+            raise FsError(errno.EFBIG, self.ino)
+        data = data[:room]
+        if not data:
+            return 0
+        if not self.dirty:
+            self.dirty_since = self._s.clock()
+        self.pieces.write(offset, data)
+        self.mtime = self._s.clock()
+        self.killed = self.killed or (kill_suid and access.without_suid(self.stored.mode) != self.stored.mode)
+        self._written += len(data)
+        if len(self.pieces) * self._s.block_size >= FLUSH_AT:
+            yield from self.flush(caller)
+        return len(data)
+
+    def flush(self, caller: Caller) -> Op[None]:
+        """Store what was gathered: visible to every door when it returns."""
+        if not self.dirty:
+            return
+        s = self._s
+        size_then = self.size
+        tail = chunk_of(max(0, self.stored.size - 1) // s.block_size)
+        chunks = sorted({chunk_of(index) for index in self.pieces} | {0, tail})
+        partial = [] if self.inline is not None and self.known else self._partial(size_then, size_then)
+        rows = yield from s.begin(
+            sql.INODE_FULL(*s.key, self.ino),
+            sql.EXTENTS(*s.key, self.ino, chunks),
+            sql.BLOCKS_AT(*s.key, self.ino, partial),
+            exclusive=(s.inode_lock(self.ino),),
+        )
+        row = found(rows[0], self.ino)
+        inline = rows[0][0][13]
+        size = max(row.size, self.pieces.end)
+        old = dict.fromkeys(chunks, b"") | dict(rows[1])
+        base: dict[int, bytes] = {n: data for n, _, data in rows[2]} if inline is None else {0: inline}
+        lacking = {n for n in self._partial(row.size, size) if n not in base and hash_at(old, n) != HOLE}
+        tail = chunk_of(max(0, row.size - 1) // s.block_size)
+        if inline is None and (lacking or tail not in old):  # another door wrote meanwhile
+            more = yield from run(
+                sql.EXTENTS(*s.key, self.ino, sorted({*chunks, tail})), sql.BLOCKS_AT(*s.key, self.ino, sorted(lacking))
+            )
+            old = dict.fromkeys([*chunks, tail], b"") | dict(more[0])
+            base |= {n: data for n, _, data in more[1]}
+            if lacking - base.keys():
+                raise FsError(errno.EIO, self.ino)
+        mode = access.without_suid(row.mode) if self.killed else row.mode
+        after = row._replace(size=size, mode=mode, layer=s.layer, mtime=self.mtime or row.mtime, ctime=s.clock())
+        record = s.record(caller, "write", self.ino, s.names.path(self.ino), size=self._written)
+        drop_caps = (sql.XATTR_DROP(*s.key, self.ino, b"security.capability"),) if self.killed else ()
+        if size <= inline_max(s.block_size):
+            content = self.pieces.read(0, size, base) if size else b""
+            after = after._replace(blocks=size)
+            yield from finish(*copied_up(s, (row,)), self._content(after, content), *drop_caps, *record)
+            self._stored(after, content, {})
+            return
+        blocks = {n: self._block(n, size, base) for n in {*self.pieces, *(() if inline is None else (0,))}}
+        puts, hashes = self._puts(blocks)
+        new = {c: with_hashes(old[c], {n: h for n, h in hashes.items() if chunk_of(n) == c}) for c in old}
+        changed = [c for c in sorted(new) if new[c] != old[c]]
+        stored = (0 if inline is not None else row.blocks) - stored_bytes(old.items(), row.size, s.block_size)
+        after = after._replace(blocks=stored + stored_bytes(new.items(), size, s.block_size))
+        for put in puts[:-1]:
+            yield from run(put)
+        yield from finish(
+            *puts[-1:],
+            *copied_up(s, (row,)),
+            sql.EXTENT_PUT(s.tenant, s.layer, self.ino, changed, [new[c] for c in changed]),
+            self._content(after, None),
+            *drop_caps,
+            *record,
+        )
+        self._stored(after, None, new)
+
+    def _partial(self, stored_size: int, size: int) -> list[int]:
+        """The gathered blocks that need their stored content to be whole in a file of `size`."""
+        block_size = self._s.block_size
+        indices = []
+        for n in self.pieces:
+            piece = self.pieces.get(n)
+            if piece is not None and n * block_size < stored_size and not piece.covers(0, min(block_size, size - n * block_size)):
+                indices.append(n)
+        return indices
+
+    def _block(self, index: int, size: int, base: dict[int, bytes]) -> bytes:
+        start = index * self._s.block_size
+        return self.pieces.read(start, min(start + self._s.block_size, size), base)
+
+    def _puts(self, blocks: dict[int, bytes]) -> tuple[list[Query], dict[int, bytes]]:
+        """The statements that store blocks (by place), at least one, and the blocks' hashes.
+
+        Sorted by hash, so that two files with the same blocks do not wait for each other in a circle.
+        """
+        s = self._s
+        hashes = dict(zip(blocks, digests(list(blocks.values())), strict=True))
+        unique = sorted({h: blocks[n] for n, h in hashes.items()}.items())
+        at_once = max(1, PUT_AT_ONCE // s.block_size)
+        groups = [unique[i : i + at_once] for i in range(0, len(unique), at_once)]
+        for digest, data in unique[-AHEAD // s.block_size :]:
+            s.blocks.put(digest, data, len(data))
+        return [sql.BLOCK_PUT(s.tenant, [h for h, _ in group], [d for _, d in group]) for group in groups], hashes
+
+    def _content(self, attr: Attr, inline: bytes | None) -> Query:
+        s = self._s
+        return sql.INODE_CONTENT(s.tenant, s.layer, self.ino, attr.size, attr.blocks, inline, attr.mode, attr.mtime, attr.ctime)
+
+    def _stored(self, attr: Attr, inline: bytes | None, chunks: dict[int, bytes]) -> None:
+        """The transaction committed: this is what is stored now, and nothing is left to store."""
+        same = self.known and inline is None and self.inline is None and attr.size >= self.stored.size
+        self.stored = attr
+        self.inline = inline
+        self.chunks = (self.chunks | chunks) if same else chunks
+        self.known = True
+        self.pieces.clear()
+        self.killed = False
+        self._written = 0
+        if self.closing:
+            self._s.files.pop(self.ino, None)
+
+    def fsync(self, caller: Caller) -> Op[None]:
+        """Store what was gathered and harden it, with all that was committed before. To be run with durable=True."""
+        if self._s.read_only:
+            return
+        if self.dirty:
+            yield from self.flush(caller)
+        else:
+            yield from finish(sql.HARDEN(), *self._s.record(caller, "fsync", self.ino, self._s.names.path(self.ino)))
+
+    # --- extent
+
+    def truncate(self, caller: Caller, size: int, *, kill_suid: bool = False) -> Op[None]:
+        return space.truncate(self._s, self, caller, size, kill_suid=kill_suid)
+
+    def fallocate(self, caller: Caller, mode: int, offset: int, length: int) -> Op[None]:
+        return space.fallocate(self._s, self, caller, mode, offset, length)
+
+    def seek(self, caller: Caller, offset: int, whence: int) -> Op[int]:
+        return space.seek(self._s, self, offset, whence)
+
+    # --- the end of an open
+
+    def release(self, caller: Caller) -> Op[None]:
+        """One open less. The last one stores what is left, and removes a file that has no name any more.
+
+        Where storing fails the file stays in the session's table with what it holds, for `dirty_files` to try again.
+        """
+        s = self._s
+        if self._read:
+            s.note(caller, "read", self.ino, s.names.path(self.ino), size=self._read)
+            self._read = 0
+        if self.refs > 1:
+            self.refs -= 1
+            return
+        self.closing = True
+        if self.unlinked and not s.read_only:
+            if s.alone:
+                yield from s.begin(exclusive=(s.inode_lock(self.ino),))
+                yield from finish(sql.INODE_REAP(*s.key, self.ino))
+        elif self.dirty:
+            yield from self.flush(caller)
+        s.files.pop(self.ino, None)
+
+
+def open(
+    s: Session, caller: Caller, ino: int, *, read: bool, write: bool, truncate: bool, kill_suid: bool
+) -> Op[OpenFile]:
+    """The open file of a regular file's inode. EISDIR, ELOOP (a symbolic link), ENXIO (a special file), EACCES, EROFS."""
+    if s.read_only and (write or truncate):
+        raise FsError(errno.EROFS, ino)
+    rows = yield from (run if truncate else finish)(sql.INODE_FULL(*s.key, ino))
+    attr = found(rows[0], ino)
+    inline = rows[0][0][13]
+    if attr.is_dir:
+        raise FsError(errno.EISDIR, ino)
+    if not attr.is_reg:
+        raise FsError(errno.ELOOP if attr.is_symlink else errno.ENXIO, ino)
+    if s.enforce:
+        access.require(caller, attr, (R_OK if read else 0) | (W_OK if write or truncate else 0))
+    if truncate:
+        file = s.files.get(ino) or OpenFile(s, attr, inline)
+        yield from file.truncate(caller, 0, kill_suid=kill_suid)
+        return _held(s.files.setdefault(ino, file))
+    return hold(s, attr, inline, caller, kill_suid=kill_suid)
+
+
+def hold(s: Session, attr: Attr, inline: bytes | None, caller: Caller, *, kill_suid: bool = False) -> OpenFile:
+    """The session's OpenFile of an inode, whose row was just read, with one use more."""
+    file = s.files.get(attr.ino)
+    if file is None:
+        file = s.files.setdefault(attr.ino, OpenFile(s, attr, inline))
+    else:
+        file.refresh(attr, inline)
+    if kill_suid and access.without_suid(attr.mode) != attr.mode:
+        file.killed, file.mtime = True, s.clock()
+    s.note(caller, "open", attr.ino, s.names.path(attr.ino))
+    return _held(file)
+
+
+def _held(file: OpenFile) -> OpenFile:
+    if file.closing:
+        file.closing = False
+    else:
+        file.refs += 1
+    return file

@@ -1,0 +1,97 @@
+"""Paths: from the root along names and symbolic links to an inode. Absolute bytes paths; "." and ".." as the kernel has them."""
+
+from __future__ import annotations
+
+import errno
+
+from tarbox_core import access
+from tarbox_core import statements as sql
+from tarbox_core.effects import Op, run
+from tarbox_core.errors import FsError
+from tarbox_core.inode import found
+from tarbox_core.session import Session
+from tarbox_core.types import NAME_MAX, PATH_MAX, ROOT_INO, SYMLOOP_MAX, X_OK, Attr, Caller
+
+
+def _split(path: bytes, whole: bytes) -> list[bytes]:
+    if len(path) >= PATH_MAX:
+        raise FsError(errno.ENAMETOOLONG, whole)
+    if b"\0" in path:
+        raise FsError(errno.EINVAL, whole)
+    names = [name for name in path.split(b"/") if name and name != b"."]
+    if any(len(name) > NAME_MAX for name in names):
+        raise FsError(errno.ENAMETOOLONG, whole)
+    return names
+
+
+def resolve(s: Session, caller: Caller, path: bytes, *, follow: bool = True) -> Op[Attr]:
+    """The inode a path leads to. ENOENT, ENOTDIR, ELOOP (over 40 links), EACCES, ENAMETOOLONG, EINVAL (NUL).
+
+    A path that ends in "/" must lead to a directory, and its last symbolic link is followed.
+    """
+    if not path:
+        raise FsError(errno.ENOENT, path)
+    must_be_dir = path.endswith((b"/", b"/.", b"/.."))
+    trail = yield from _walk(s, caller, path, follow=follow or must_be_dir)
+    if must_be_dir and not trail[-1].is_dir:
+        raise FsError(errno.ENOTDIR, path)
+    return s.current(trail[-1])
+
+
+def resolve_parent(s: Session, caller: Caller, path: bytes) -> Op[tuple[Attr, bytes]]:
+    """The directory of a path and its last name, which need not exist. EINVAL where there is no last name ("/", "..")."""
+    names = _split(path, path)
+    last = path.rstrip(b"/").rpartition(b"/")[2]
+    if not names or last in (b".", b".."):
+        raise FsError(errno.EINVAL if path else errno.ENOENT, path)
+    directory = path.rstrip(b"/")[: -len(last)] or b"/"
+    trail = yield from _walk(s, caller, directory, follow=True)
+    if not trail[-1].is_dir:
+        raise FsError(errno.ENOTDIR, path)
+    return trail[-1], last
+
+
+def _walk(s: Session, caller: Caller, path: bytes, *, follow: bool) -> Op[list[Attr]]:
+    """The inodes from the root to the end of the path, ".." and links taken."""
+    names = _split(path, path)
+    rows = yield from run(sql.WALK(*s.key, ROOT_INO, _plain(names)))
+    trail = [found(rows[0], path)]
+    fresh = [Attr._make(row) for row in rows[0][1:]]
+    links = 0
+    while names:
+        here = trail[-1]
+        if not here.is_dir:
+            raise FsError(errno.ENOTDIR, path)
+        if s.enforce:
+            access.require(caller, here, X_OK, path)
+        name = names.pop(0)
+        if name == b"..":
+            if len(trail) > 1:
+                trail.pop()
+            fresh = []
+            continue
+        if not fresh:
+            rows = yield from run(sql.WALK(*s.key, here.ino, _plain([name, *names])))
+            fresh = [Attr._make(row) for row in rows[0][1:]]
+            if not fresh:
+                raise FsError(errno.ENOENT, path)
+        child = fresh.pop(0)
+        s.names.saw(child.ino, here.ino, name)
+        if child.is_symlink and (names or follow):
+            links += 1
+            if links > SYMLOOP_MAX:
+                raise FsError(errno.ELOOP, path)
+            rows = yield from run(sql.INODE_FULL(*s.key, child.ino))
+            target = bytes(rows[0][0][14])
+            names = _split(target, path) + names
+            fresh = []
+            if target.startswith(b"/"):
+                trail = trail[:1]
+            continue
+        trail.append(child)
+    return trail
+
+
+def _plain(names: list[bytes]) -> list[bytes]:
+    """The names before the first ".."."""
+    return names[: names.index(b"..")] if b".." in names else names

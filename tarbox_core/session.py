@@ -1,0 +1,171 @@
+"""One door's standing on one head: which rows it sees, which locks it takes, and what it may do.
+
+Mutations have one shape: `begin` takes the locks and reads in one trip, Python decides, `effects.finish` writes and
+commits in the next. What was read under the locks holds until that commit, so the writing statements need no
+conditions. Locks are advisory and of the transaction:
+
+    the tenant       shared by every mutation; exclusive for what must see none in flight (checkpoint, switch, gc)
+    a directory      shared by who adds a name to it; exclusive for who removes or replaces it
+    a name           exclusive for who changes what it stands for
+    an inode         exclusive for who changes its content or attributes
+    tenant's renames exclusive for who moves a directory between directories
+
+They are taken in this order, each kind in the order of its keys.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterable
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+from tarbox_core import statements as sql
+from tarbox_core.cache import Lru, Names
+from tarbox_core.effects import Op, Query, Rows, run
+from tarbox_core.errors import FsError, RetryableError
+from tarbox_core.types import NAME_MAX, Attr, Caller, TenantInfo
+
+if TYPE_CHECKING:
+    from tarbox_core.file import OpenFile
+
+NUMBERS_AT_ONCE = 256
+BLOCK_CACHE = 32 << 20
+
+Ranges = tuple[tuple[int, int], ...]
+
+
+class Session:
+    """State that the operations of one Filesystem share. Holds no connection and no row that another door may change."""
+
+    def __init__(
+        self,
+        tenant: TenantInfo,
+        clock: Callable[[], int],
+        *,
+        enforce: bool,
+        read_only: bool,
+        audit: bool,
+        audit_batch: int,
+        block_cache: int = BLOCK_CACHE,
+    ) -> None:
+        self.tenant = tenant.id
+        self.head = tenant.head
+        self.layer = tenant.layer
+        self.visible: Ranges = tenant.visible
+        self.block_size = tenant.block_size
+        self.max_file_size = tenant.max_file_size
+        self.clock = clock
+        self.enforce = enforce
+        self.read_only = read_only
+        self.audit = audit
+        self.audit_batch = audit_batch
+        self.alone = True  # no other session can hold a file open: what is unlinked may go at once
+        self.names = Names()
+        self.blocks: Lru[bytes, bytes] = Lru(block_cache)
+        self.files: dict[int, OpenFile] = {}
+        self.numbers: list[int] = []
+        self.records: list[tuple[int, str, int, str | None, int, int, int, int]] = []
+        self._tenant_lock = self._key("T", 0)
+
+    @property
+    def key(self) -> tuple[int, int, Ranges]:
+        """The first three parameters of most statements."""
+        return self.tenant, self.layer, self.visible
+
+    # --- locks
+
+    def _key(self, kind: str, ino: int, name: bytes = b"") -> int:
+        digest = blake2b(b"%s %d %d %s" % (kind.encode(), self.tenant, ino, name), digest_size=8).digest()
+        return int.from_bytes(digest, "big", signed=True)
+
+    def dir_lock(self, ino: int) -> int:
+        return self._key("D", ino)
+
+    def name_lock(self, parent: int, name: bytes) -> int:
+        return self._key("N", parent, name)
+
+    def inode_lock(self, ino: int) -> int:
+        return self._key("I", ino)
+
+    def rename_lock(self) -> int:
+        return self._key("R", 0)
+
+    def begin(self, *queries: Query, shared: Iterable[int] = (), exclusive: Iterable[int] = ()) -> Op[list[Rows]]:
+        """Start a mutation: locks, the check that the head stands where we think, and what is to be read under them."""
+        if self.read_only:
+            raise FsError(errno.EROFS)
+        lock = sql.LOCK([self._tenant_lock, *sorted(set(shared))], sorted(set(exclusive)))
+        rows = yield from run(lock, sql.HEAD(self.tenant, self.head), *queries)
+        if not rows[1]:
+            raise FsError(errno.ESTALE, f"the branch {self.head} is gone")
+        layer, visible, _ = rows[1][0]
+        if layer != self.layer:
+            self.layer, self.visible = layer, visible
+            raise RetryableError("40001", "the head moved")
+        return rows[2:]
+
+    def exclude_all(self, *queries: Query) -> Op[list[Rows]]:
+        """Start what must not run beside any mutation of the tenant."""
+        rows = yield from run(sql.LOCK([], [self._tenant_lock]), *queries)
+        return rows[1:]
+
+    # --- inode numbers
+
+    def take_number(self) -> Op[int]:
+        """An inode number nobody had. Numbers are fetched many at a time; those of a failed operation are lost."""
+        try:
+            return self.numbers.pop()
+        except IndexError:
+            rows = yield from run(sql.NUMBERS(NUMBERS_AT_ONCE))
+            self.numbers.extend(reversed(rows[0][0][0]))
+            return self.numbers.pop()
+
+    # --- open files
+
+    def current(self, attr: Attr) -> Attr:
+        """The attributes as this session's unflushed writes have made them."""
+        file = self.files.get(attr.ino)
+        return attr if file is None else file.overlay(attr)
+
+    def forget_name(self, attr: Attr) -> None:
+        """A name of this inode (whose attributes were read before) is gone."""
+        if attr.nlink == 1:
+            self.names.drop(attr.ino)
+        file = self.files.get(attr.ino)
+        if file is not None:
+            file.lost_name()
+
+    # --- the audit trail
+
+    def record(
+        self,
+        caller: Caller,
+        operation: str,
+        ino: int,
+        path: str | None,
+        *,
+        size: int = 0,
+        metadata: dict[str, object] | None = None,
+    ) -> tuple[Query, ...]:
+        """The statement that records a mutation in its own transaction; none where the audit is off."""
+        if not self.audit:
+            return ()
+        return (sql.AUDIT(self.tenant, self.layer, operation, ino, path, caller.uid, caller.pid, 0, size, metadata),)
+
+    def note(self, caller: Caller, operation: str, ino: int, path: str | None, *, size: int = 0, result: int = 0) -> None:
+        """Remember a read or a failure for the next batch."""
+        if self.audit:
+            self.records.append((self.clock(), operation, ino, path, caller.uid, caller.pid, result, size))
+
+
+def check_name(name: bytes) -> None:
+    """Refuse what cannot be a new name."""
+    if not name:
+        raise FsError(errno.ENOENT, name)
+    if len(name) > NAME_MAX:
+        raise FsError(errno.ENAMETOOLONG, name)
+    if name in (b".", b".."):
+        raise FsError(errno.EEXIST, name)
+    if b"/" in name or b"\0" in name:
+        raise FsError(errno.EINVAL, name)

@@ -1,0 +1,360 @@
+"""Every SQL text of the core: named, with typed parameters and results. Nothing else in the core holds SQL.
+
+The first three parameters of nearly every statement are the session's: $1 tenant, $2 the head's layer, $3 the stamps
+the head sees. The visible row of a key is the one with the largest stamp among those.
+
+Writing statements change rows of the head's layer only; a row that an older layer wrote is copied up first
+(`inode.copy_up`). Mutations read under advisory locks (`lock`) in one trip and write in the next.
+`safe` statements keep within one tenant's rows whatever their parameters, so a gateway may pass them on.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tarbox_core.effects import Statement
+
+CHUNK_BLOCKS: Final = 32  # blocks in a row of extent
+
+_SESSION: Final = ("int8", "int8", "int8multirange")
+_ATTR: Final = ("int8", "int4", "int8", "int8", "int4", "int8", "int8", "int8", "int8", "int8", "int8", "int8", "int8")
+_ATTR_COLUMNS: Final = "i.ino, i.mode, i.uid, i.gid, i.nlink, i.size, i.blocks, i.rdev, i.atime, i.mtime, i.ctime, i.layer, i.parent"
+
+# The visible row of one key, as the end of a lateral subquery over dentry d, inode i, extent e or xattr x.
+_DENTRY: Final = "d.tenant = $1 and d.layer <= $2 and d.layer <@ $3 order by d.layer desc limit 1"
+_INODE: Final = "i.tenant = $1 and i.layer <= $2 and i.layer <@ $3 order by i.layer desc limit 1"
+_EXTENT: Final = "e.tenant = $1 and e.layer <= $2 and e.layer <@ $3 order by e.layer desc limit 1"
+_XATTR: Final = "x.tenant = $1 and x.layer <= $2 and x.layer <@ $3 order by x.layer desc limit 1"
+
+# --- sessions ------------------------------------------------------------------------------------------------------
+
+# Advisory locks of the transaction, in the order given: shared ones, then exclusive ones. A statement of its own, so
+# that the snapshot of the next one is taken when the locks are held.
+LOCK = Statement(
+    "lock",
+    "select pg_advisory_xact_lock_shared(k) is null from unnest($1::int8[]) k union all select pg_advisory_xact_lock(k) is null from unnest($2::int8[]) k",
+    ("int8[]", "int8[]"),
+    ("bool",),
+    safe=True,
+)
+HEAD = Statement(
+    "head.get",
+    "select layer, visible, epoch from head where tenant = $1 and name = $2",
+    ("int8", "text"),
+    ("int8", "int8multirange", "int8"),
+    safe=True,
+)
+NUMBERS = Statement(
+    "inode.numbers",
+    "select array_agg(nextval('inode_number')) from generate_series(1, $1::int4)",
+    ("int4",),
+    ("int8[]",),
+    safe=True,
+)
+# Hardens every earlier commit when its own is synchronous: it is the transaction that has something in the log.
+HARDEN = Statement("sync", "select pg_logical_emit_message(true, 'tarbox', '') is null", (), ("bool",), safe=True)
+
+# --- tenants: run by the owner, who sees no tree ---------------------------------------------------------------------
+
+_TENANT: Final = ("int8", "text", "text", "text", "int4", "int8", "timestamptz")
+_TENANT_COLUMNS: Final = "tenant, name, title, role, block_size, max_file_size, created_at"
+TENANT_CREATE = Statement(
+    "tenant.create",
+    "select tarbox_tenant_create($1, $2, $3, $4, $5, $6, $7)",
+    ("text", "text", "int4", "int8", "int8", "int8", "int8"),
+    ("int8",),
+)
+TENANT_DELETE = Statement("tenant.delete", "select tarbox_tenant_delete($1)", ("text",), ("bool",))
+TENANT_LIST = Statement("tenant.list", f"select {_TENANT_COLUMNS} from tenant order by name", (), _TENANT)
+TENANT_GET = Statement("tenant.get", f"select {_TENANT_COLUMNS} from tenant where name = $1", ("text",), _TENANT)
+AUDIT_AHEAD = Statement("audit.ahead", "select tarbox_audit_ahead($1)", ("int4",), ("int4",))
+# Under the tenant's role: files, directories, their bytes, and the bytes that all layers store.
+TENANT_USAGE = Statement(
+    "tenant.usage",
+    """with inodes as materialized (select distinct on (i.ino) i.* from inode i
+        where i.tenant = $1 and i.layer <= $2 and i.layer <@ $3 order by i.ino, i.layer desc)
+    select count(*) filter (where mode & 61440 <> 16384 and nlink > 0), count(*) filter (where mode & 61440 = 16384 and nlink > 0),
+           coalesce(sum(size) filter (where mode & 61440 = 32768 and nlink > 0), 0)::int8,
+           (select coalesce(sum(length(b.data)), 0)::int8 from block b where b.tenant = $1)
+               + (select coalesce(sum(length(i.inline)), 0)::int8 from inode i where i.tenant = $1)
+    from inodes""",
+    _SESSION,
+    ("int8", "int8", "int8", "int8"),
+    safe=True,
+)
+
+# --- names ---------------------------------------------------------------------------------------------------------
+
+CHILD = Statement(
+    "dentry.child",
+    f"""select {_ATTR_COLUMNS} from (select d.ino from dentry d where d.parent = $4 and d.name = $5 and {_DENTRY}) d
+    cross join lateral (select i.* from inode i where i.ino = d.ino and {_INODE}) i""",
+    (*_SESSION, "int8", "bytea"),
+    _ATTR,
+    safe=True,
+)
+# Follows names from a directory until one is missing, is not a directory, or the last is reached. One row a step,
+# the starting directory first.
+WALK = Statement(
+    "dentry.walk",
+    f"""with recursive w as (
+        select 0 as n, {_ATTR_COLUMNS} from (select i.* from inode i where i.ino = $4 and {_INODE}) i
+        union all
+        select w.n + 1, {_ATTR_COLUMNS} from w
+        cross join lateral (select d.ino from dentry d where d.parent = w.ino and d.name = ($5::bytea[])[w.n + 1] and {_DENTRY}) d
+        cross join lateral (select i.* from inode i where i.ino = d.ino and {_INODE}) i
+        where w.n < cardinality($5::bytea[]) and w.mode & 61440 = 16384
+    ) select ino, mode, uid, gid, nlink, size, blocks, rdev, atime, mtime, ctime, layer, parent from w order by n""",
+    (*_SESSION, "int8", "bytea[]"),
+    _ATTR,
+    safe=True,
+)
+DENTRY_PUT = Statement(
+    "dentry.put",
+    """insert into dentry (tenant, layer, parent, name, ino, kind) values ($1, $2, $3, $4, $5, $6)
+    on conflict (tenant, parent, name, layer) do update set ino = excluded.ino, kind = excluded.kind""",
+    ("int8", "int8", "int8", "bytea", "int8", "int2"),
+    safe=True,
+)
+# A whiteout where an older layer has the name, else nothing is left of it.
+DENTRY_DROP = Statement(
+    "dentry.drop",
+    """with older as (select 1 from dentry d where d.tenant = $1 and d.parent = $4 and d.name = $5 and d.layer < $2 and d.layer <@ $3 limit 1),
+    gone as (delete from dentry d where d.tenant = $1 and d.parent = $4 and d.name = $5 and d.layer = $2 and not exists (select from older))
+    insert into dentry (tenant, layer, parent, name, ino, kind) select $1, $2, $4, $5, null, 0 from older
+    on conflict (tenant, parent, name, layer) do update set ino = null, kind = 0""",
+    (*_SESSION, "int8", "bytea"),
+    safe=True,
+)
+DIR_USED = Statement(
+    "dentry.any",
+    """select exists (select from (select distinct on (d.name) d.ino from dentry d
+        where d.tenant = $1 and d.parent = $4 and d.layer <= $2 and d.layer <@ $3 order by d.name, d.layer desc) n where n.ino is not null)""",
+    (*_SESSION, "int8"),
+    ("bool",),
+    safe=True,
+)
+# The next names after one, in byte order. One row of arrays: a row a name would cost five times as much to move.
+_PAGE: Final = """select d.name, d.ino, d.kind from (select distinct on (d.name) d.name, d.ino, d.kind from dentry d
+    where d.tenant = $1 and d.parent = $4 and d.name > $5 and d.layer <= $2 and d.layer <@ $3 order by d.name, d.layer desc) d
+    where d.ino is not null limit $6"""
+DIR_NAMES = Statement(
+    "dentry.names",
+    f"select array_agg(p.name), array_agg(p.ino), array_agg(p.kind::int8) from ({_PAGE}) p",
+    (*_SESSION, "int8", "bytea", "int4"),
+    ("bytea[]", "int8[]", "int8[]"),
+    safe=True,
+)
+DIR_PAGE = Statement(
+    "dentry.page",
+    f"""select array_agg(p.name), array_agg(i.ino), array_agg(i.mode::int8), array_agg(i.uid), array_agg(i.gid), array_agg(i.nlink::int8),
+        array_agg(i.size), array_agg(i.blocks), array_agg(i.rdev), array_agg(i.atime), array_agg(i.mtime), array_agg(i.ctime),
+        array_agg(i.layer), array_agg(i.parent)
+    from ({_PAGE}) p cross join lateral (select i.* from inode i where i.ino = p.ino and {_INODE}) i""",
+    (*_SESSION, "int8", "bytea", "int4"),
+    ("bytea[]",) + ("int8[]",) * 13,
+    safe=True,
+)
+# A directory and what it lies in, up to the root.
+ANCESTORS = Statement(
+    "inode.ancestors",
+    f"""with recursive up(ino) as (
+        select $4::int8
+        union
+        select i.parent from up cross join lateral (select i.parent from inode i where i.ino = up.ino and {_INODE}) i where up.ino <> 1
+    ) select array_agg(ino) from up""",
+    (*_SESSION, "int8"),
+    ("int8[]",),
+    safe=True,
+)
+
+# --- inodes --------------------------------------------------------------------------------------------------------
+
+INODE = Statement(
+    "inode.get",
+    f"select {_ATTR_COLUMNS} from inode i where i.ino = $4 and {_INODE}",
+    (*_SESSION, "int8"),
+    _ATTR,
+    safe=True,
+)
+# With the content of a small file (null where it has extents) and a symbolic link's target.
+INODE_FULL = Statement(
+    "inode.full",
+    f"select {_ATTR_COLUMNS}, i.inline, i.target from inode i where i.ino = $4 and {_INODE}",
+    (*_SESSION, "int8"),
+    (*_ATTR, "bytea", "bytea"),
+    safe=True,
+)
+INODE_PUT = Statement(
+    "inode.put",
+    """insert into inode (tenant, layer, ino, mode, uid, gid, nlink, size, blocks, rdev, atime, mtime, ctime, parent, target, inline)
+    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11, $11, $12, $13, $14)""",
+    ("int8", "int8", "int8", "int4", "int8", "int8", "int4", "int8", "int8", "int8", "int8", "int8", "bytea", "bytea"),
+    safe=True,
+)
+INODE_COPY_UP = Statement(
+    "inode.copy_up",
+    f"""insert into inode (tenant, layer, ino, mode, uid, gid, nlink, size, blocks, rdev, atime, mtime, ctime, parent, target, inline)
+    select $1, $2, i.ino, i.mode, i.uid, i.gid, i.nlink, i.size, i.blocks, i.rdev, i.atime, i.mtime, i.ctime, i.parent, i.target, i.inline
+    from (select i.* from inode i where i.ino = $4 and {_INODE}) i where i.layer <> $2 on conflict do nothing""",
+    (*_SESSION, "int8"),
+    safe=True,
+)
+# A directory whose names changed: $4 its time of change, $5 added to its links.
+INODE_TOUCH = Statement(
+    "inode.touch",
+    "update inode set mtime = $4, ctime = $4, nlink = nlink + $5 where tenant = $1 and layer = $2 and ino = $3",
+    ("int8", "int8", "int8", "int8", "int4"),
+    safe=True,
+)
+INODE_LINKS = Statement(
+    "inode.links",
+    "update inode set ctime = $4, nlink = nlink + $5 where tenant = $1 and layer = $2 and ino = $3 returning nlink",
+    ("int8", "int8", "int8", "int8", "int4"),
+    ("int4",),
+    safe=True,
+)
+# Null keeps what is there.
+INODE_SET = Statement(
+    "inode.set",
+    """update inode set mode = coalesce($4, mode), uid = coalesce($5, uid), gid = coalesce($6, gid), atime = coalesce($7, atime),
+        mtime = coalesce($8, mtime), ctime = coalesce($9, ctime), parent = coalesce($10, parent)
+    where tenant = $1 and layer = $2 and ino = $3""",
+    ("int8", "int8", "int8", "int4", "int8", "int8", "int8", "int8", "int8", "int8"),
+    safe=True,
+)
+# What a flush or truncation changes; null keeps the mode and the times.
+INODE_CONTENT = Statement(
+    "inode.content",
+    """update inode set size = $4, blocks = $5, inline = $6, mode = coalesce($7, mode), mtime = coalesce($8, mtime), ctime = coalesce($9, ctime)
+    where tenant = $1 and layer = $2 and ino = $3""",
+    ("int8", "int8", "int8", "int8", "int8", "bytea", "int4", "int8", "int8"),
+    safe=True,
+)
+# Removes what the head's layer holds of an unlinked inode. Where an older layer's row would show through, a row with
+# nlink 0 stays.
+INODE_REAP = Statement(
+    "inode.reap",
+    """with dead as (select 1 from inode i where i.tenant = $1 and i.ino = $4 and i.layer = $2 and i.nlink = 0),
+    older as (select 1 from inode i where i.tenant = $1 and i.ino = $4 and i.layer < $2 and i.layer <@ $3 limit 1),
+    extents as (delete from extent e where e.tenant = $1 and e.ino = $4 and e.layer = $2 and exists (select from dead)),
+    xattrs as (delete from xattr x where x.tenant = $1 and x.ino = $4 and x.layer = $2 and exists (select from dead)),
+    kept as (update inode i set inline = null, size = 0, blocks = 0
+        where i.tenant = $1 and i.ino = $4 and i.layer = $2 and i.nlink = 0 and exists (select from older))
+    delete from inode i where i.tenant = $1 and i.ino = $4 and i.layer = $2 and i.nlink = 0 and not exists (select from older)""",
+    (*_SESSION, "int8"),
+    safe=True,
+)
+
+# --- content -------------------------------------------------------------------------------------------------------
+
+EXTENTS = Statement(
+    "extent.get",
+    f"""select c.chunk, e.hashes from unnest($5::int8[]) c(chunk)
+    cross join lateral (select e.hashes from extent e where e.ino = $4 and e.chunk = c.chunk and {_EXTENT}) e""",
+    (*_SESSION, "int8", "int8[]"),
+    ("int8", "bytea"),
+    safe=True,
+)
+# All chunks from one on, for SEEK_DATA and SEEK_HOLE and the counting of blocks.
+EXTENTS_FROM = Statement(
+    "extent.from",
+    """select distinct on (e.chunk) e.chunk, e.hashes from extent e
+    where e.tenant = $1 and e.ino = $4 and e.chunk >= $5 and e.layer <= $2 and e.layer <@ $3 order by e.chunk, e.layer desc""",
+    (*_SESSION, "int8", "int8"),
+    ("int8", "bytea"),
+    safe=True,
+)
+EXTENT_PUT = Statement(
+    "extent.put",
+    """insert into extent (tenant, layer, ino, chunk, hashes) select $1, $2, $3, c, h from unnest($4::int8[], $5::bytea[]) u(c, h)
+    on conflict (tenant, ino, chunk, layer) do update set hashes = excluded.hashes""",
+    ("int8", "int8", "int8", "int8[]", "bytea[]"),
+    safe=True,
+)
+# Everything from a chunk on becomes a hole: an empty row where an older layer would show through, else none.
+EXTENT_CUT = Statement(
+    "extent.cut",
+    """with older as (select distinct e.chunk from extent e
+        where e.tenant = $1 and e.ino = $4 and e.chunk >= $5 and e.layer < $2 and e.layer <@ $3),
+    gone as (delete from extent e where e.tenant = $1 and e.ino = $4 and e.chunk >= $5 and e.layer = $2 and e.chunk not in (select chunk from older))
+    insert into extent (tenant, layer, ino, chunk, hashes) select $1, $2, $4, chunk, '' from older
+    on conflict (tenant, ino, chunk, layer) do update set hashes = ''""",
+    (*_SESSION, "int8", "int8"),
+    safe=True,
+)
+# Blocks by their place in a file: index, hash, data. Holes have no row.
+BLOCKS_AT = Statement(
+    "block.at",
+    f"""select x.n, b.hash, b.data from unnest($5::int8[]) x(n)
+    cross join lateral (select substr(e.hashes, (x.n % {CHUNK_BLOCKS})::int4 * 32 + 1, 32) as hash
+        from extent e where e.ino = $4 and e.chunk = x.n / {CHUNK_BLOCKS} and {_EXTENT}) h
+    join block b on b.tenant = $1 and b.hash = h.hash""",
+    (*_SESSION, "int8", "int8[]"),
+    ("int8", "bytea", "bytea"),
+    safe=True,
+)
+BLOCKS = Statement(
+    "block.get",
+    "select b.hash, b.data from block b where b.tenant = $1 and b.hash = any($2::bytea[])",
+    ("int8", "bytea[]"),
+    ("bytea", "bytea"),
+    safe=True,
+)
+BLOCK_PUT = Statement(
+    "block.put",
+    "insert into block (tenant, hash, data) select $1, h, d from unnest($2::bytea[], $3::bytea[]) u(h, d) on conflict do nothing",
+    ("int8", "bytea[]", "bytea[]"),
+)
+
+# --- extended attributes ---------------------------------------------------------------------------------------------
+
+XATTR = Statement(
+    "xattr.get",
+    f"select x.value from xattr x where x.ino = $4 and x.name = $5 and {_XATTR}",
+    (*_SESSION, "int8", "bytea"),
+    ("bytea",),
+    safe=True,
+)
+XATTRS = Statement(
+    "xattr.list",
+    """select n.name, length(n.value) from (select distinct on (x.name) x.name, x.value from xattr x
+        where x.tenant = $1 and x.ino = $4 and x.layer <= $2 and x.layer <@ $3 order by x.name, x.layer desc) n where n.value is not null""",
+    (*_SESSION, "int8"),
+    ("bytea", "int4"),
+    safe=True,
+)
+XATTR_PUT = Statement(
+    "xattr.put",
+    """insert into xattr (tenant, layer, ino, name, value) values ($1, $2, $3, $4, $5)
+    on conflict (tenant, ino, name, layer) do update set value = excluded.value""",
+    ("int8", "int8", "int8", "bytea", "bytea"),
+    safe=True,
+)
+XATTR_DROP = Statement(
+    "xattr.drop",
+    """with older as (select 1 from xattr x where x.tenant = $1 and x.ino = $4 and x.name = $5 and x.layer < $2 and x.layer <@ $3 limit 1),
+    gone as (delete from xattr x where x.tenant = $1 and x.ino = $4 and x.name = $5 and x.layer = $2 and not exists (select from older))
+    insert into xattr (tenant, layer, ino, name, value) select $1, $2, $4, $5, null from older
+    on conflict (tenant, ino, name, layer) do update set value = null""",
+    (*_SESSION, "int8", "bytea"),
+    safe=True,
+)
+
+# --- audit ---------------------------------------------------------------------------------------------------------
+
+AUDIT = Statement(
+    "audit.add",
+    """insert into audit_logs (tenant, layer, operation, inode_id, path, uid, pid, result, bytes, metadata)
+    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)""",
+    ("int8", "int8", "text", "int8", "text", "int8", "int8", "int4", "int8", "jsonb"),
+)
+# Many at once, for reads and failures: their own times come with them (ns since the epoch).
+AUDIT_MANY = Statement(
+    "audit.many",
+    """insert into audit_logs (tenant, layer, created_at, operation, inode_id, path, uid, pid, result, bytes)
+    select $1, $2, to_timestamp(u.at / 1e9), u.operation, u.ino, u.path, u.uid, u.pid, u.result, u.bytes
+    from unnest($3::int8[], $4::text[], $5::int8[], $6::text[], $7::int8[], $8::int8[], $9::int8[], $10::int8[])
+        u(at, operation, ino, path, uid, pid, result, bytes)""",
+    ("int8", "int8", "int8[]", "text[]", "int8[]", "text[]", "int8[]", "int8[]", "int8[]", "int8[]"),
+)
