@@ -178,7 +178,16 @@ def _locked(home: _Home) -> Iterator[None]:
     # Never inherited by the server, which would hold it for ever: Python's descriptors are close-on-exec.
     lock = os.open(home.root / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        began = time.monotonic()
+        told = False
+        while True:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            if not told and time.monotonic() - began > PATIENCE:
+                _tell(home)
+                told = True
+            time.sleep(0.02)
         yield
     finally:
         os.close(lock)
