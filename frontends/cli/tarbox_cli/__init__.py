@@ -1,0 +1,1 @@
+"""The command line `tarbox`. Nothing is imported here: each command loads what it needs."""

@@ -1,0 +1,238 @@
+"""What may stand on the command line: the types of arguments, and a parser that complains in one line.
+
+A type's function object also tells completion what a word is (a path in the tenant, a path of the host, a tenant).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import stat
+from collections.abc import Callable
+from typing import Final, NoReturn
+
+# Letters of symbolic modes and what they stand for.
+_WHO: Final = {"u": stat.S_ISUID | 0o700, "g": stat.S_ISGID | 0o070, "o": 0o007}
+_PERMISSIONS: Final = {"r": 0o444, "w": 0o222, "x": 0o111}
+
+
+class UsageError(Exception):
+    """The command line makes no sense; exit status 2. `command` names whose --help to read; "" is the program's own."""
+
+    def __init__(self, message: str, command: str = "") -> None:
+        self.command = command
+        super().__init__(message)
+
+
+class HelpWanted(Exception):
+    """--help stands on the command line."""
+
+
+class _Help(argparse.Action):
+    def __call__(self, *_: object) -> NoReturn:
+        raise HelpWanted
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse that raises instead of printing, never guesses at abbreviations, and lets options stand anywhere."""
+
+    command = ""
+    dashed_words = re.compile(r"-\d+(\.\d+)?\Z")  # look like options and are none
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, self.command)
+
+    def finish(self) -> Parser:
+        """Add --help, and -h where the command has no -h of its own."""
+        flags = ["--help"] if "-h" in self._option_string_actions else ["-h", "--help"]
+        self.add_argument(*flags, action=_Help, nargs=0, help="show this help")
+        return self
+
+    def parse(self, argv: list[str], namespace: argparse.Namespace | None = None) -> argparse.Namespace:
+        """As parse_args, with all options first: argparse ends a list of words at the first option behind it."""
+        options: list[str] = []
+        words: list[str] = []
+        rest = iter(argv)
+        for token in rest:
+            if token == "--":
+                words.extend(rest)
+            elif len(token) < 2 or token[0] != "-" or self.dashed_words.match(token):
+                words.append(token)
+            else:
+                options.append(token)
+                if self.expects_value(token):
+                    options.extend(value for value in (next(rest, None),) if value is not None)
+        return self.parse_args([*options, "--", *words] if words else options, namespace)
+
+    def expects_value(self, token: str) -> bool:
+        """Whether the word after this option belongs to it."""
+        if token.startswith("--"):
+            action = self._option_string_actions.get(token)
+            return action is not None and action.nargs != 0
+        for at, letter in enumerate(token[1:], 1):
+            action = self._option_string_actions.get(f"-{letter}")
+            if action is not None and action.nargs != 0:
+                return at == len(token) - 1
+        return False
+
+
+def tenant_path(word: str) -> bytes:
+    """A path in the tenant. It starts at the root whether or not it says so; a trailing slash is kept."""
+    path = os.fsencode(word)
+    if not path:
+        raise argparse.ArgumentTypeError("a path may not be empty")
+    return path if path.startswith(b"/") else b"/" + path
+
+
+def host_path(word: str) -> bytes:
+    """A path of the host."""
+    path = os.fsencode(word)
+    if not path:
+        raise argparse.ArgumentTypeError("a path may not be empty")
+    return path
+
+
+def host_directory(word: str) -> bytes:
+    """A directory of the host."""
+    return host_path(word)
+
+
+def tenant_name(word: str) -> str:
+    """The name of a tenant; whether it is a good one is decided where it is used."""
+    return word
+
+
+def raw_bytes(word: str) -> bytes:
+    return os.fsencode(word)
+
+
+def link_target(word: str) -> bytes:
+    """What a link leads to: for a hard link a path in the tenant, for a symbolic one any text."""
+    if not word:
+        raise argparse.ArgumentTypeError("a link cannot lead to an empty path")
+    return os.fsencode(word)
+
+
+def count(word: str) -> int:
+    """A number from 1 up."""
+    if not word.isascii() or not word.isdigit() or int(word) < 1:
+        raise argparse.ArgumentTypeError(f"{word!r} is not a number from 1 up")
+    return int(word)
+
+
+def permissions(word: str) -> Callable[[int, int], int]:
+    """A mode, octal or symbolic (`0644`, `u+x,go-w`, `a=rX`), as a function (st_mode, umask) -> permission bits."""
+    if word and all(ch in "01234567" for ch in word):
+        bits = int(word, 8)
+        if bits > 0o7777:
+            raise argparse.ArgumentTypeError(f"mode {word} is larger than 7777")
+        return lambda mode, umask: bits
+    clauses = [_clause(clause, word) for clause in word.split(",")]
+
+    def change(mode: int, umask: int) -> int:
+        for who, actions in clauses:
+            for sign, letters in actions:
+                mode = _apply(mode, umask, who, sign, letters)
+        return stat.S_IMODE(mode)
+
+    return change
+
+
+def _clause(clause: str, word: str) -> tuple[str, list[tuple[str, str]]]:
+    rest = clause.lstrip("ugoa")
+    who = clause[: len(clause) - len(rest)]
+    actions: list[tuple[str, str]] = []
+    while rest:
+        sign, rest = rest[0], rest[1:]
+        letters = rest.lstrip("rwxXst") if rest[:1] not in ("u", "g", "o") else rest[1:]
+        taken = rest[: len(rest) - len(letters)]
+        if sign not in "+-=" or (letters and letters[0] not in "+-="):
+            raise argparse.ArgumentTypeError(f"bad mode {word!r}")
+        actions.append((sign, taken))
+        rest = letters
+    if not actions:
+        raise argparse.ArgumentTypeError(f"bad mode {word!r}")
+    return who, actions
+
+
+def _apply(mode: int, umask: int, who: str, sign: str, letters: str) -> int:
+    everyone = not who or "a" in who
+    reach = stat.S_ISVTX | 0o6777 if everyone else 0
+    for letter in who.replace("a", ""):
+        reach |= _WHO[letter]
+    bits = 0
+    for letter in letters:
+        if letter in _PERMISSIONS:
+            bits |= _PERMISSIONS[letter]
+        elif letter == "X":
+            bits |= 0o111 if stat.S_ISDIR(mode) or mode & 0o111 else 0
+        elif letter == "s":
+            bits |= stat.S_ISUID | stat.S_ISGID
+        elif letter == "t":
+            bits |= stat.S_ISVTX
+            reach |= stat.S_ISVTX
+        else:
+            share = mode >> {"u": 6, "g": 3, "o": 0}[letter] & 7
+            bits |= share * 0o111
+    bits &= reach
+    if not who:
+        bits &= ~umask
+    if sign == "+":
+        return mode | bits
+    if sign == "-":
+        return mode & ~bits
+    keep = stat.S_ISUID | stat.S_ISGID if stat.S_ISDIR(mode) and "s" not in letters else 0  # as GNU chmod: a directory's are not lost by =
+    return (mode & ~(reach & ~keep)) | bits
+
+
+def owner(word: str) -> tuple[int | None, int | None]:
+    """`user`, `user:group`, `:group` or `user:` (the user's own group), by name or number, as (uid, gid)."""
+    import grp
+    import pwd
+
+    user, colon, group = word.partition(":")
+    uid: int | None = None
+    gid: int | None = None
+    if not user and not group:
+        raise argparse.ArgumentTypeError(f"bad owner {word!r}")
+    if user:
+        try:
+            entry = pwd.getpwnam(user)
+            uid = entry.pw_uid
+            gid = entry.pw_gid if colon and not group else None
+        except KeyError:
+            uid = _number(user, "user")
+            if colon and not group:
+                raise argparse.ArgumentTypeError(f"user {user} has no group of its own here: write {user}:GROUP") from None
+    if group:
+        try:
+            gid = grp.getgrnam(group).gr_gid
+        except KeyError:
+            gid = _number(group, "group")
+    return uid, gid
+
+
+def _number(word: str, what: str) -> int:
+    digits = word.removeprefix("+")
+    if digits.isascii() and digits.isdigit() and int(digits) < (1 << 32) - 1:
+        return int(digits)
+    raise argparse.ArgumentTypeError(f"no {what} {word!r}")
+
+
+def moment(word: str) -> int:
+    """A time as ns since the epoch: `now`, `@SECONDS`, or ISO 8601 (local where it names no zone)."""
+    import time
+    from datetime import datetime, timezone
+    from decimal import Decimal, InvalidOperation
+
+    if word == "now":
+        return time.time_ns()
+    try:
+        if word.startswith("@"):
+            return int(Decimal(word[1:]) * 1_000_000_000)
+        parsed = datetime.fromisoformat(word)
+        since = parsed.astimezone(timezone.utc) - datetime(1970, 1, 1, tzinfo=timezone.utc)
+    except (ValueError, OverflowError, InvalidOperation):
+        raise argparse.ArgumentTypeError(f"{word!r} is not a time: 2024-05-01, 2024-05-01T12:30:00+02:00, @1714559400 or now") from None
+    return (since.days * 86400 + since.seconds) * 1_000_000_000 + since.microseconds * 1000

@@ -1,0 +1,303 @@
+"""Commands on single files and directories: cat, write, touch, mkdir, rmdir, rm."""
+
+from __future__ import annotations
+
+import errno
+import stat
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, BinaryIO
+
+from tarbox_core.errors import FsError
+from tarbox_core.types import NOW, Attr
+
+from tarbox_cli.arguments import UsageError, moment, permissions, raw_bytes, tenant_path
+from tarbox_cli.output import Output, named
+from tarbox_cli.session import DIRTY_LIMIT, PIECE, Place, Session, Tally, enter, join
+
+if TYPE_CHECKING:
+    from tarbox_core.filesystem import OpenFile
+
+    from tarbox_cli.commands import Verbs
+
+
+# --- content, also for cp, put and get
+
+
+@contextmanager
+def opened(session: Session, path: bytes, file: OpenFile) -> Iterator[OpenFile]:
+    """Release an open file at the end. When the block succeeds, an error of the release is the command's error."""
+    try:
+        yield file
+    except BaseException as error:
+        if isinstance(error, (FsError, OSError)):
+            session.run(path, lambda: file.release(session.caller))
+        raise
+    session.run(path, lambda: file.release(session.caller))
+
+
+def open_for_writing(session: Session, place: Place, attr: Attr | None, mode: int, truncate: bool) -> tuple[Attr, OpenFile]:
+    """The file at a place, made where `attr` says that nothing stands there."""
+    if attr is None:
+        return session.run(place.path, lambda: session.fs.create(session.caller, place.parent, place.name, mode, exclusive=True))
+    refuse_special(attr, place.path)
+    return attr, session.run(
+        place.path, lambda: session.fs.open(session.caller, attr.ino, read=False, write=True, truncate=truncate, kill_suid=session.kill_suid)
+    )
+
+
+def refuse_special(attr: Attr, path: bytes) -> None:
+    """Only regular files have content here: a FIFO or device leads to nothing outside a mount."""
+    if attr.is_dir:
+        raise FsError(errno.EISDIR, path)
+    if attr.is_symlink:
+        raise FsError(errno.ELOOP, path)
+    if not attr.is_reg:
+        raise FsError(errno.EOPNOTSUPP, path)
+
+
+def put_bytes(session: Session, path: bytes, file: OpenFile, offset: int, data: bytes | memoryview, append: bool = False) -> None:
+    """Write all of `data`, and send it off when much has gathered in memory."""
+    while len(data):
+        done = session.run(path, lambda: file.write(session.caller, offset, data, append=append, kill_suid=session.kill_suid))  # noqa: B023 - run at once
+        offset += done
+        data = memoryview(data)[done:]
+    if session.fs.dirty_bytes() >= DIRTY_LIMIT:
+        session.run(path, lambda: file.flush(session.caller))
+
+
+def pieces(session: Session, path: bytes, file: OpenFile) -> Iterator[tuple[int, bytes]]:
+    """(offset, bytes) of a file's content from start to end, holes as zeros."""
+    offset = 0
+    while True:
+        data = session.run(path, lambda: file.read(session.caller, offset, PIECE))  # noqa: B023 - run at once
+        if not data:
+            return
+        yield offset, data
+        offset += len(data)
+
+
+# --- cat
+
+
+def cat_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("paths", metavar="PATH", nargs="+", type=tenant_path)
+
+
+def cat(options: Namespace, out: Output) -> int:
+    tally = Tally()
+    with enter(options, changes=False) as session:
+        for path in options.paths:
+            with tally.each():
+                attr = session.attr(path)
+                refuse_special(attr, path)
+                with opened(session, path, session.run(path, lambda: session.fs.open(session.caller, attr.ino))) as file:  # noqa: B023
+                    for _, data in pieces(session, path, file):
+                        out.write(data)
+    return tally.status
+
+
+# --- write
+
+
+def write_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("path", metavar="PATH", type=tenant_path)
+    parser.add_argument("content", metavar="CONTENT", nargs="?", type=raw_bytes, help="exactly what the file is to hold; without it standard input is read")
+    parser.add_argument("--append", action="store_true", help="write behind what is there")
+    parser.add_argument("-m", "--mode", type=permissions, help="permissions of a new file (0666 less the umask)")
+
+
+def write(options: Namespace, out: Output) -> int:
+    path = options.path
+    source: BinaryIO | None = None
+    if options.content is None:
+        if sys.stdin is None:
+            raise UsageError("no CONTENT given, and standard input is closed", "write")
+        source = sys.stdin.buffer
+    with enter(options, changes=True) as session:
+        attr = session.find(path)
+        if attr is None:
+            link = session.find(path, follow=False)
+            if link is not None:  # a symbolic link to nothing
+                raise FsError(errno.ENOENT, path)
+            if path.endswith(b"/"):
+                raise FsError(errno.EISDIR, path)
+            place = session.place(path)
+        else:
+            place = Place(0, b"", path)
+        mode = options.mode(stat.S_IFREG, session.umask) if options.mode else 0o666 & ~session.umask
+        attr, file = open_for_writing(session, place, attr, mode, truncate=not options.append)
+        total = 0
+        with opened(session, path, file):
+            for data in [options.content] if source is None else iter(lambda: source.read(PIECE), b""):
+                put_bytes(session, path, file, total, data, options.append)
+                total += len(data)
+            session.run(path, lambda: file.flush(session.caller))
+            size = file.attr().size
+    if options.json:
+        out.json(named("path", path) | {"inode": attr.ino, "written": total, "size": size})
+    return 0
+
+
+# --- touch
+
+
+def touch_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("paths", metavar="PATH", nargs="+", type=tenant_path)
+    parser.add_argument("-c", "--no-create", action="store_true", help="make no file")
+    parser.add_argument("-d", "--date", metavar="TIME", type=moment, help="this time instead of now: ISO 8601, or @SECONDS")
+    parser.add_argument("-a", dest="access", action="store_true", help="the access time only")
+    parser.add_argument("-m", dest="modification", action="store_true", help="the modification time only")
+
+
+def touch(options: Namespace, out: Output) -> int:
+    tally = Tally()
+    with enter(options, changes=True) as session:
+        for path in options.paths:
+            with tally.each():
+                attr = session.find(path)
+                if attr is None:
+                    if options.no_create:
+                        continue
+                    if path.endswith(b"/"):
+                        raise FsError(errno.ENOENT, path)
+                    place = session.place(path)
+                    attr = session.run(place.path, lambda: session.fs.mknod(session.caller, place.parent, place.name, stat.S_IFREG | 0o666 & ~session.umask))  # noqa: B023
+                    if options.date is None:
+                        continue
+                when = NOW if options.date is None else options.date
+                both = options.access == options.modification
+                session.run(path, lambda: session.fs.setattr(  # noqa: B023
+                    session.caller, attr.ino,  # noqa: B023
+                    atime=when if both or options.access else None, mtime=when if both or options.modification else None,  # noqa: B023
+                ))
+    return tally.status
+
+
+# --- directories
+
+
+def mkdir_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("paths", metavar="PATH", nargs="+", type=tenant_path)
+    parser.add_argument("-p", "--parents", action="store_true", help="missing directories above, too; no error where it is there")
+    parser.add_argument("-m", "--mode", type=permissions, help="permissions, octal or symbolic (0777 less the umask)")
+
+
+def mkdir(options: Namespace, out: Output) -> int:
+    tally = Tally()
+    with enter(options, changes=True) as session:
+        usual = 0o777 & ~session.umask
+        mode = options.mode(stat.S_IFDIR | usual, session.umask) if options.mode else usual
+        for path in options.paths:
+            with tally.each():
+                if options.parents:
+                    make_directories(session, path, mode)
+                else:
+                    if not path.strip(b"/"):
+                        raise FsError(errno.EEXIST, path)
+                    make_directory(session, session.place(path), mode, exact=bool(options.mode))
+    return tally.status
+
+
+def make_directory(session: Session, place: Place, mode: int, exact: bool = False) -> Attr:
+    """A new directory. `exact`: also the bits that a directory takes over from the one above it."""
+    made = session.run(place.path, lambda: session.fs.mkdir(session.caller, place.parent, place.name, mode))
+    if exact and stat.S_IMODE(made.mode) != mode and mode & 0o7000:
+        made = session.run(place.path, lambda: session.fs.setattr(session.caller, made.ino, mode=mode))
+    return made
+
+
+def make_directories(session: Session, path: bytes, mode: int | None = None) -> Attr:
+    """The directory at `path`, and the missing ones above it. `mode` is for the last one only."""
+    attr = session.find(path)
+    if attr is None:
+        names = [name for name in path.split(b"/") if name]
+        for last in range(1, len(names) + 1):
+            at = b"/" + b"/".join(names[:last])
+            attr = session.find(at)
+            if attr is None:
+                # As mkdir -p: the ones above can be entered and filled by their owner, whatever the umask.
+                usual = 0o777 & ~session.umask
+                attr = make_directory(session, session.place(at), usual | 0o300 if last < len(names) else usual if mode is None else mode)
+            if not attr.is_dir:
+                raise FsError(errno.ENOTDIR, at)
+    if attr is None:
+        raise FsError(errno.ENOENT, path)
+    if not attr.is_dir:
+        raise FsError(errno.EEXIST, path)
+    return attr
+
+
+def rmdir_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("paths", metavar="PATH", nargs="+", type=tenant_path)
+
+
+def rmdir(options: Namespace, out: Output) -> int:
+    tally = Tally()
+    with enter(options, changes=True) as session:
+        for path in options.paths:
+            with tally.each():
+                place = session.place(path)
+                session.run(path, lambda: session.fs.rmdir(session.caller, place.parent, place.name))  # noqa: B023
+    return tally.status
+
+
+# --- rm
+
+
+def rm_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("paths", metavar="PATH", nargs="*", type=tenant_path)
+    parser.add_argument("-r", "-R", "--recursive", action="store_true", help="directories and everything in them")
+    parser.add_argument("-f", "--force", action="store_true", help="no error where there is nothing")
+
+
+def rm(options: Namespace, out: Output) -> int:
+    tally = Tally()
+    if not options.paths and not options.force:
+        raise UsageError("the following arguments are required: PATH", "rm")
+    with enter(options, changes=True) as session:
+        for path in options.paths:
+            with tally.each():
+                try:
+                    place = session.place(path)
+                    attr = session.attr(path.rstrip(b"/"), follow=False)
+                except FsError as error:
+                    if options.force and error.errno in (errno.ENOENT, errno.ENOTDIR):
+                        continue
+                    raise
+                if path.endswith(b"/") and not attr.is_dir:
+                    raise FsError(errno.ENOTDIR, path)
+                if attr.is_dir:
+                    if not options.recursive:
+                        raise FsError(errno.EISDIR, path)
+                    remove_tree(session, place, attr, tally)
+                else:
+                    session.run(path, lambda: session.fs.unlink(session.caller, place.parent, place.name))  # noqa: B023
+    return tally.status
+
+
+def remove_tree(session: Session, place: Place, attr: Attr, tally: Tally) -> None:
+    """Remove a directory and all below it; what cannot be removed is told, and the rest goes."""
+    stack: list[tuple[Place, int, bool]] = [(place, attr.ino, False)]
+    while stack:
+        at, ino, emptied = stack.pop()
+        with tally.each():
+            if emptied:
+                session.run(at.path, lambda: session.fs.rmdir(session.caller, at.parent, at.name))  # noqa: B023
+                continue
+            stack.append((at, ino, True))
+            for entry in session.entries(ino, at.path):
+                inner = Place(ino, entry.name, join(at.path, entry.name))
+                if stat.S_ISDIR(entry.kind << 12):
+                    stack.append((inner, entry.ino, False))
+                else:
+                    with tally.each():
+                        session.run(inner.path, lambda: session.fs.unlink(session.caller, inner.parent, inner.name))  # noqa: B023
+
+
+VERBS: Verbs = {
+    "cat": (cat_arguments, cat), "write": (write_arguments, write), "touch": (touch_arguments, touch), "mkdir": (mkdir_arguments, mkdir),
+    "rmdir": (rmdir_arguments, rmdir), "rm": (rm_arguments, rm),
+}

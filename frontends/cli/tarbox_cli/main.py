@@ -1,0 +1,195 @@
+"""The way in: find the command, parse its arguments, run it, and turn whatever went wrong into one line and a status.
+
+Statuses: 0 done, 1 the operation failed, 2 bad usage, 130 interrupted, 141 the reader of a pipe went away. A traceback is
+printed only with TARBOX_DEBUG=1. Not here: any command. Modules are imported when they are needed: start-up time is
+what users of a command line feel.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tarbox_cli.arguments import Parser
+    from tarbox_cli.commands import Command
+    from tarbox_cli.output import Output
+
+
+def main(argv: list[str] | None = None) -> int:
+    try:
+        from tarbox_cli.output import Output
+
+        out = Output.standard()
+        status = _dispatch(sys.argv[1:] if argv is None else argv, out)
+        out.flush()
+        return status
+    except KeyboardInterrupt:
+        return _say("interrupted", 130)
+    except BrokenPipeError:
+        _drop_output()
+        return 141
+    except Exception as error:
+        if os.environ.get("TARBOX_DEBUG") == "1":
+            raise
+        return _explain(error)
+
+
+def _say(message: str, status: int) -> int:
+    from tarbox_cli.output import complain
+
+    complain(message)
+    return status
+
+
+def _drop_output() -> None:
+    """Let the interpreter flush what is left of standard output to nowhere at exit, without a word."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
+
+
+def _explain(error: Exception) -> int:
+    from tarbox_core.errors import TarboxError
+
+    from tarbox_cli.arguments import UsageError
+    from tarbox_cli.output import describe
+
+    if isinstance(error, UsageError):
+        return _say(f"{error} (see tarbox {error.command + ' ' if error.command else ''}--help)", 2)
+    if isinstance(error, TarboxError):
+        return _say(describe(error), 1)
+    if isinstance(error, OSError):
+        if error.filename is None:  # the host's own calls name their file; what is left is standard output
+            _drop_output()
+        return _say(describe(error), 1)
+    return _say(f"a fault in tarbox itself: {type(error).__name__}: {error} (TARBOX_DEBUG=1 shows where)", 1)
+
+
+def _dispatch(argv: list[str], out: Output) -> int:
+    from tarbox_cli.arguments import HelpWanted, UsageError
+    from tarbox_cli.commands import FAMILIES, close_to, find
+
+    sys.setrecursionlimit(50_000)  # directories are nested deeper than Python's default, which spares no stack since 3.11
+    if argv[:1] == ["__complete"]:
+        from tarbox_cli.completion import answer
+
+        return answer(argv[1:], out)
+    before, words = _split(argv)
+    try:
+        options = _parser(None).parse(before)
+    except HelpWanted:
+        out.line(_overview())
+        return 0
+    if options.version:
+        from tarbox_cli.settings import version
+
+        out.line(f"tarbox {version()}")
+        return 0
+    if not words:
+        raise UsageError("no command given")
+    name, rest = words[0], words[1:]
+    if name in FAMILIES:
+        between, rest = _split(rest)
+        try:
+            options = _parser(None).parse(between, options)
+        except HelpWanted:
+            out.line(_overview(name))
+            return 0
+        if not rest:
+            raise UsageError(f"{name}: which? {_choices(name)}", name)
+        name, rest = f"{name} {rest[0]}", rest[1:]
+    command = find(name)
+    if command is None:
+        meant = close_to(name)
+        raise UsageError(f"no command {name!r}" + (f"; did you mean {meant!r}?" if meant else ""))
+    parser = parser_of(command)
+    try:
+        options = parser.parse(rest, options)
+    except HelpWanted:
+        out.line(_help(command, parser))
+        return 0
+    return command.load()[1](options, out) or 0
+
+
+def _split(argv: list[str]) -> tuple[list[str], list[str]]:
+    """The options before the first word that is none, and the rest."""
+    at = 0
+    while at < len(argv) and argv[at].startswith("-") and argv[at] != "-":
+        at += 2 if argv[at] in ("--tenant", "--database-url", "--config") else 1
+    return argv[:at], argv[at:]
+
+
+def _parser(command: Command | None) -> Parser:
+    """A parser with the options that every command takes."""
+    import argparse
+
+    from tarbox_cli.arguments import Parser, host_path, tenant_name
+
+    words = command.words if command else ""
+    # Behind a command an option that is absent must leave what stood before it.
+    default = argparse.SUPPRESS if command else None
+    parser = Parser(prog=f"tarbox {words}".strip(), add_help=False, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.command = words
+    common = parser.add_argument_group("options of every command")
+    common.add_argument("--tenant", metavar="NAME", type=tenant_name, default=default, help="the tenant to work in; else TARBOX_TENANT")
+    common.add_argument(
+        "--database-url", metavar="URL", default=default,
+        help="the database; else TARBOX_DATABASE_URL, DATABASE_URL, the configuration file, and at last the embedded PostgreSQL",
+    )
+    common.add_argument("--config", metavar="FILE", type=host_path, default=default, help="the configuration file (TOML); else TARBOX_CONFIG")
+    common.add_argument("--json", action="store_true", default=default or False, help="print one JSON document")
+    if command is None:
+        parser.add_argument("--version", action="store_true")
+        return parser.finish()
+    return parser
+
+
+def parser_of(command: Command) -> Parser:
+    """The complete parser of a command."""
+    arguments, _ = command.load()
+    parser = _parser(command)
+    arguments(parser)
+    return parser.finish()
+
+
+def _choices(name: str) -> str:
+    from tarbox_cli.commands import family
+
+    return ", ".join(command.words.split(" ")[1] for command in family(name))
+
+
+def _help(command: Command, parser: Parser) -> str:
+    import shutil
+
+    parser.description = command.summary[0].upper() + command.summary[1:] + "."
+    parser.epilog = f"example:\n  {command.example}"
+    os.environ.setdefault("COLUMNS", str(min(shutil.get_terminal_size().columns, 110)))
+    return parser.format_help().rstrip()
+
+
+def _overview(only: str | None = None) -> str:
+    from tarbox_cli.commands import COMMANDS, family
+
+    shown = family(only) if only else list(COMMANDS)
+    lines = [f"usage: tarbox [--tenant NAME] [--database-url URL] [--config FILE] [--json] {only or 'COMMAND'} ..."]
+    if only is None:
+        lines += ["", "A filesystem for AI agents that lives in PostgreSQL: every agent gets a tenant, a tree of its own."]
+    group = ""
+    for command in shown:
+        if command.group != group:
+            group = command.group
+            lines += ["", f"{group}:"]
+        lines += [f"  {command.words:<16} {command.summary}", f"  {'':<16}   {command.example}"]
+    lines += [
+        "",
+        f"Options stand before or after the command. `tarbox {only + ' ' if only else ''}COMMAND --help` tells the rest.",
+        "The tenant may come from TARBOX_TENANT, the database from TARBOX_DATABASE_URL or DATABASE_URL; with no database",
+        "named anywhere, an embedded PostgreSQL starts by itself.",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

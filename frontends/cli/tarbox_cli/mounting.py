@@ -1,0 +1,80 @@
+"""Commands that make a tenant a directory of this host: mount, umount. What a mount is, is tarbox_fuse's."""
+
+from __future__ import annotations
+
+import os
+from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING
+
+from tarbox_cli.arguments import UsageError, host_directory, host_path
+from tarbox_cli.output import Output, quote
+from tarbox_cli.session import database_url, open_tenant, settings, tenant_info, tenant_of
+
+if TYPE_CHECKING:
+    from tarbox_core.drivers.base import Driver
+    from tarbox_core.filesystem import Filesystem
+
+    from tarbox_cli.commands import Verbs
+
+
+def mount_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("directory", metavar="DIR", nargs="?", type=host_directory, help="an empty directory; else mount_point of the configuration")
+    parser.add_argument("--foreground", "-f", action="store_true", help="stay here and log to standard error until the mount ends")
+    parser.add_argument("--read-only", "-r", action="store_true", help="nothing can be changed through the mount")
+    parser.add_argument("--allow-other", action="store_true", help="other users may use it, as far as permissions allow")
+    parser.add_argument("--create-tenant", action="store_true", help="make the tenant where there is none of the name")
+    parser.add_argument("--transport", choices=("kernel", "libfuse"), default="kernel", help="speak to the kernel directly (the default), or through libfuse")
+    parser.add_argument("--log-file", metavar="FILE", type=host_path, help="where the daemon writes its log")
+
+
+def mount(options: Namespace, out: Output) -> int:
+    import tarbox_fuse
+
+    config = settings(options)
+    directory = os.fsdecode(options.directory) if options.directory else config.filesystem.mount_point
+    if not directory:
+        raise UsageError("where? name a directory, or set mount_point in the configuration", "mount")
+    url = database_url(config)
+    name = tenant_of(options, config, url)
+    if options.create_tenant:
+        from tarbox_cli.tenants import create_missing
+
+        create_missing(config, url, name)
+    info = tenant_info(config, url, name)
+
+    def open_fs() -> tuple[Driver, Filesystem]:
+        return open_tenant(config, url, info, read_only=options.read_only, pool_size=config.database.pool_size)
+
+    def ready() -> None:
+        where = os.path.abspath(directory)
+        if options.json:
+            out.json({"tenant": name, "mountpoint": where, "read_only": options.read_only, "transport": options.transport})
+        else:
+            out.line(f"{name} is mounted on {quote(os.fsencode(where))}")
+        out.flush()
+
+    tarbox_fuse.serve_mount(
+        directory, open_fs, tenant=name, read_only=options.read_only, allow_other=options.allow_other, foreground=options.foreground,
+        transport=options.transport, log_file=os.fsdecode(options.log_file) if options.log_file else None, ready=ready,
+    )
+    return 0
+
+
+def umount_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("directory", metavar="DIR", nargs="?", type=host_directory, help="the mount; else mount_point of the configuration")
+    parser.add_argument("--lazy", "-l", action="store_true", help="take it out of sight now, end when nothing uses it any more")
+
+
+def umount(options: Namespace, out: Output) -> int:
+    import tarbox_fuse
+
+    directory = os.fsdecode(options.directory) if options.directory else settings(options).filesystem.mount_point
+    if not directory:
+        raise UsageError("what? name the mount's directory, or set mount_point in the configuration", "umount")
+    tarbox_fuse.unmount(directory, lazy=options.lazy)
+    if options.json:
+        out.json({"mountpoint": os.path.abspath(directory), "lazy": options.lazy})
+    return 0
+
+
+VERBS: Verbs = {"mount": (mount_arguments, mount), "umount": (umount_arguments, umount)}

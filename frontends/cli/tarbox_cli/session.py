@@ -1,0 +1,284 @@
+"""From the words of a command line to an open database, and to a tenant's tree in it, with the paths in error messages.
+
+Which settings are in force is config.py's; what the verbs mean is the core's. The command line is the administrator of
+a tenant: permission bits are not enforced, and new files belong to whoever runs it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+
+from tarbox_core.effects import Op
+from tarbox_core.errors import FsError, TarboxError, TenantError
+from tarbox_core.types import Attr, Caller, Entry, TenantInfo
+
+from tarbox_cli.arguments import UsageError
+
+if TYPE_CHECKING:
+    from tarbox_core.drivers.base import Driver
+    from tarbox_core.filesystem import Filesystem
+
+    from tarbox_cli.config import Config
+
+R = TypeVar("R")
+
+PAGE: Final = 1000  # names of a directory fetched at once
+PIECE: Final = 1 << 20  # bytes of a file read or written at once
+DIRTY_LIMIT: Final = 16 << 20  # bytes of one file held in memory before they are sent off
+
+
+class Place(NamedTuple):
+    """Where a name stands or is to stand: its directory, the name, and the path as the user gave it."""
+
+    parent: int
+    name: bytes
+    path: bytes
+
+
+class Session:
+    """A tenant's tree, opened. Every verb here raises FsError with the path that it was given."""
+
+    def __init__(self, driver: Driver, fs: Filesystem, tenant: TenantInfo) -> None:
+        self.driver = driver
+        self.fs = fs
+        self.tenant = tenant
+        self.caller = Caller(os.geteuid(), os.getegid(), tuple(os.getgroups()), os.getpid())
+        self.umask = os.umask(0)
+        os.umask(self.umask)
+
+    def run(self, path: bytes, factory: Callable[[], Op[R]], *, durable: bool = False) -> R:
+        """Run an operation; an FsError from it tells of `path`."""
+        try:
+            return self.driver.run(factory, durable=durable)
+        except FsError as error:
+            raise FsError(error.errno, path) from error
+
+    @property
+    def kill_suid(self) -> bool:
+        """Whether writing takes set-uid and set-gid away, as it does for anyone but root."""
+        return self.caller.uid != 0
+
+    def attr(self, path: bytes, follow: bool = True) -> Attr:
+        return self.run(path, lambda: self.fs.resolve(self.caller, path, follow=follow))
+
+    def find(self, path: bytes, follow: bool = True) -> Attr | None:
+        """As `attr`; None where the last name is missing."""
+        try:
+            return self.attr(path, follow)
+        except FsError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            return None
+
+    def child(self, place: Place) -> Attr | None:
+        """What stands at a place; None for nothing."""
+        try:
+            return self.run(place.path, lambda: self.fs.lookup(self.caller, place.parent, place.name))
+        except FsError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            return None
+
+    def place(self, path: bytes) -> Place:
+        """The directory and last name of a path that is to be made, moved or removed; the root has none (EBUSY)."""
+        bare = path.rstrip(b"/")
+        if not bare:
+            raise FsError(errno.EBUSY, path)
+        if bare.rsplit(b"/", 1)[1] in (b".", b".."):
+            raise FsError(errno.EINVAL, path)
+        parent, name = self.run(path, lambda: self.fs.resolve_parent(self.caller, bare))
+        return Place(parent.ino, name, path)
+
+    def target(self, dest: bytes, source: bytes, several: bool = False) -> Place:
+        """Where a source goes: into `dest` under its own name where that is a directory, else to `dest` itself."""
+        at = self.find(dest)
+        if at is not None and at.is_dir:
+            name = source.rstrip(b"/").rsplit(b"/", 1)[-1]
+            if name in (b"", b".", b".."):
+                raise FsError(errno.EINVAL, source)
+            return Place(at.ino, name, join(dest, name))
+        if several or (dest.endswith(b"/") and at is not None):
+            raise FsError(errno.ENOTDIR, dest)
+        return self.place(dest)
+
+    def entries(self, ino: int, path: bytes) -> Iterator[Entry]:
+        """The entries of a directory with their attributes, without "." and "..", in no promised order."""
+        folder = self.run(path, lambda: self.fs.opendir(self.caller, ino))
+        offset = 0
+        while True:
+            page = self.run(path, lambda offset=offset: folder.read(self.caller, offset, PAGE))  # type: ignore[misc]
+            if not page:
+                return
+            offset = page[-1].offset
+            yield from (entry for entry in page if entry.name not in (b".", b".."))
+
+    def attributes(self, entry: Entry, path: bytes) -> Attr:
+        """The attributes of an entry, which a page of names may have come without."""
+        return entry.attr if entry.attr is not None else self.run(path, lambda: self.fs.getattr(entry.ino))
+
+    def walk(self, attr: Attr, path: bytes) -> Iterator[tuple[bytes, Attr]]:
+        """(path, attributes) of everything below a directory, each directory before what it holds."""
+        stack = [(path, attr.ino)]
+        while stack:
+            at, ino = stack.pop()
+            for entry in sorted(self.entries(ino, at), key=_name):
+                inner = join(at, entry.name)
+                found = self.attributes(entry, inner)
+                yield inner, found
+                if found.is_dir:
+                    stack.append((inner, found.ino))
+
+    def finish(self, durable: bool) -> None:
+        """Send off what is still held in memory. `durable`: on the server's disk before this returns."""
+        self.driver.run(lambda: self.fs.sync(self.caller), durable=durable)
+
+
+def _name(entry: Entry) -> bytes:
+    return entry.name
+
+
+def join(folder: bytes, name: bytes) -> bytes:
+    return folder.rstrip(b"/") + b"/" + name
+
+
+def settings(options: Namespace) -> Config:
+    """The settings in force for a command line."""
+    from tarbox_cli.config import load
+
+    overrides = {"database.url": options.database_url} if options.database_url else {}
+    return load(options.config, os.environ, overrides)
+
+
+def database_url(config: Config) -> str:
+    """Where the database is; starts the embedded one where none is named."""
+    if config.database.url:
+        return config.database.url
+    from tarbox_core.drivers import embedded
+
+    return embedded.start()
+
+
+def connect(config: Config, url: str, role: str | None = None, pool_size: int = 1) -> Driver:
+    from tarbox_core.drivers.dsn import parse_url
+    from tarbox_core.drivers.sync import SyncDriver
+
+    return SyncDriver(parse_url(url, os.environ), role=role, pool_size=pool_size, connection_timeout=config.database.connection_timeout)
+
+
+@contextmanager
+def administer(options: Namespace) -> Iterator[Driver]:
+    """The database under its owner's role, its schema checked; the embedded one gets its schema here."""
+    config = settings(options)
+    driver = connect(config, database_url(config))
+    try:
+        ready(config, driver)
+        yield driver
+    finally:
+        driver.close()
+
+
+def ready(config: Config, driver: Driver) -> None:
+    """See that the schema is one we can use. The embedded database is ours alone, so it needs no word from the user."""
+    from tarbox_core.drivers import migrate
+
+    if config.database.url:
+        migrate.check(driver)
+    else:
+        migrate.init(driver)
+
+
+def tenant_of(options: Namespace, config: Config, url: str) -> str:
+    """The tenant of a command line; where none is named, the only one there is."""
+    name: str | None = options.tenant or os.environ.get("TARBOX_TENANT")
+    if name:
+        return name
+    from tarbox_core import tenant
+
+    admin = connect(config, url)
+    try:
+        ready(config, admin)
+        known = admin.run(tenant.listing)
+    finally:
+        admin.close()
+    if not known:
+        raise TenantError("there is no tenant yet: make one with `tarbox tenant create NAME`")
+    if len(known) > 1:
+        raise UsageError("which tenant? name it with --tenant NAME or in TARBOX_TENANT; `tarbox tenant list` shows them")
+    return known[0].name
+
+
+def tenant_info(config: Config, url: str, name: str) -> TenantInfo:
+    """The tenant of that name, as the database's owner sees it: TenantError where there is none."""
+    from tarbox_core import tenant
+
+    admin = connect(config, url)
+    try:
+        ready(config, admin)
+        return admin.run(lambda: tenant.info(name))
+    finally:
+        admin.close()
+
+
+def open_tenant(config: Config, url: str, info: TenantInfo, *, read_only: bool, pool_size: int = 1) -> tuple[Driver, Filesystem]:
+    """The tenant's tree, under the tenant's own role."""
+    from tarbox_core import tenant
+    from tarbox_core.filesystem import Filesystem
+
+    driver = connect(config, url, info.role, pool_size)
+    try:
+        attached = driver.run(lambda: tenant.attach(info))
+    except BaseException:
+        driver.close()
+        raise
+    audit = config.audit
+    return driver, Filesystem(attached, time.time_ns, enforce=False, read_only=read_only, audit=audit.enabled, audit_batch=audit.batch_size)
+
+
+@contextmanager
+def enter(options: Namespace, *, changes: bool) -> Iterator[Session]:
+    """A tenant's tree. With `changes`, what was changed is durable when the block ends, also when it ends in an FsError."""
+    config = settings(options)
+    url = database_url(config)
+    info = tenant_info(config, url, tenant_of(options, config, url))
+    driver, fs = open_tenant(config, url, info, read_only=not changes)
+    try:
+        session = Session(driver, fs, info)
+        try:
+            yield session
+        except (FsError, OSError):
+            session.finish(changes)
+            raise
+        session.finish(changes)
+    finally:
+        driver.close()
+
+
+class Refused(TarboxError):
+    """One operand of a command makes no sense; the text begins with its path."""
+
+
+class Tally:
+    """Errors of a command with several operands: each is told, the others go on, and the status is 1."""
+
+    def __init__(self) -> None:
+        self.status = 0
+
+    @contextmanager
+    def each(self, before: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """The work on one operand. `before` runs before an error is told."""
+        from tarbox_cli.output import complain, describe
+
+        try:
+            yield
+        except (FsError, Refused, OSError) as error:
+            if isinstance(error, OSError) and error.filename is None:
+                raise  # standard output, or a pipe that was closed
+            before()
+            complain(describe(error))
+            self.status = 1
