@@ -10,6 +10,7 @@ import os
 import re
 import stat
 from collections.abc import Callable
+from datetime import UTC
 from typing import Final, NoReturn
 
 # Letters of symbolic modes and what they stand for.
@@ -75,6 +76,10 @@ class Parser(argparse.ArgumentParser):
             if action is not None and action.nargs != 0:
                 return at == len(token) - 1
         return False
+
+
+def no_arguments(parser: argparse.ArgumentParser) -> None:
+    """For commands that take nothing beyond the options of every command."""
 
 
 def tenant_path(word: str) -> bytes:
@@ -223,7 +228,7 @@ def _number(word: str, what: str) -> int:
 def moment(word: str) -> int:
     """A time as ns since the epoch: `now`, `@SECONDS`, or ISO 8601 (local where it names no zone)."""
     import time
-    from datetime import datetime, timezone
+    from datetime import datetime
     from decimal import Decimal, InvalidOperation
 
     if word == "now":
@@ -232,7 +237,7 @@ def moment(word: str) -> int:
         if word.startswith("@"):
             return int(Decimal(word[1:]) * 1_000_000_000)
         parsed = datetime.fromisoformat(word)
-        since = parsed.astimezone(timezone.utc) - datetime(1970, 1, 1, tzinfo=timezone.utc)
+        since = parsed.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)
     except (ValueError, OverflowError, InvalidOperation):
         raise argparse.ArgumentTypeError(f"{word!r} is not a time: 2024-05-01, 2024-05-01T12:30:00+02:00, @1714559400 or now") from None
     return (since.days * 86400 + since.seconds) * 1_000_000_000 + since.microseconds * 1000

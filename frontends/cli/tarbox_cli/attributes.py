@@ -8,11 +8,10 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tarbox_core.types import Attr
-
 from tarbox_cli.arguments import Parser, owner, permissions, tenant_path
 from tarbox_cli.output import Output
 from tarbox_cli.session import Session, Tally, enter
+from tarbox_core.types import Attr
 
 if TYPE_CHECKING:
     from tarbox_cli.commands import Verbs
@@ -43,7 +42,7 @@ def chmod(options: Namespace, out: Output) -> int:
         def change(path: bytes, attr: Attr) -> None:
             mode = options.mode(attr.mode, session.umask)
             if not attr.is_symlink and mode != stat.S_IMODE(attr.mode):
-                session.run(path, lambda: session.fs.setattr(session.caller, attr.ino, mode=mode))
+                session.run(path, session.fs.setattr, session.caller, attr.ino, mode=mode)
 
         for path in options.paths:
             with tally.each():
@@ -64,7 +63,7 @@ def chown(options: Namespace, out: Output) -> int:
     with enter(options, changes=True) as session:
 
         def change(path: bytes, attr: Attr) -> None:
-            session.run(path, lambda: session.fs.setattr(session.caller, attr.ino, uid=uid, gid=gid))
+            session.run(path, session.fs.setattr, session.caller, attr.ino, uid=uid, gid=gid)
 
         for path in options.paths:
             with tally.each():

@@ -10,17 +10,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
-from tarbox_core.errors import FsError
-from tarbox_core.types import NOW, Attr
-
 from tarbox_cli.arguments import UsageError, moment, permissions, raw_bytes, tenant_path
 from tarbox_cli.output import Output, named
 from tarbox_cli.session import DIRTY_LIMIT, PIECE, Place, Session, Tally, enter, join
+from tarbox_core.errors import FsError
+from tarbox_core.types import NOW, Attr
 
 if TYPE_CHECKING:
-    from tarbox_core.filesystem import OpenFile
-
     from tarbox_cli.commands import Verbs
+    from tarbox_core.filesystem import OpenFile
 
 
 # --- content, also for cp, put and get
@@ -33,18 +31,18 @@ def opened(session: Session, path: bytes, file: OpenFile) -> Iterator[OpenFile]:
         yield file
     except BaseException as error:
         if isinstance(error, (FsError, OSError)):
-            session.run(path, lambda: file.release(session.caller))
+            session.run(path, file.release, session.caller)
         raise
-    session.run(path, lambda: file.release(session.caller))
+    session.run(path, file.release, session.caller)
 
 
 def open_for_writing(session: Session, place: Place, attr: Attr | None, mode: int, truncate: bool) -> tuple[Attr, OpenFile]:
     """The file at a place, made where `attr` says that nothing stands there."""
     if attr is None:
-        return session.run(place.path, lambda: session.fs.create(session.caller, place.parent, place.name, mode, exclusive=True))
+        return session.run(place.path, session.fs.create, session.caller, place.parent, place.name, mode, exclusive=True)
     refuse_special(attr, place.path)
     return attr, session.run(
-        place.path, lambda: session.fs.open(session.caller, attr.ino, read=False, write=True, truncate=truncate, kill_suid=session.kill_suid)
+        place.path, session.fs.open, session.caller, attr.ino, read=False, write=True, truncate=truncate, kill_suid=session.kill_suid
     )
 
 
@@ -61,18 +59,18 @@ def refuse_special(attr: Attr, path: bytes) -> None:
 def put_bytes(session: Session, path: bytes, file: OpenFile, offset: int, data: bytes | memoryview, append: bool = False) -> None:
     """Write all of `data`, and send it off when much has gathered in memory."""
     while len(data):
-        done = session.run(path, lambda: file.write(session.caller, offset, data, append=append, kill_suid=session.kill_suid))  # noqa: B023 - run at once
+        done = session.run(path, file.write, session.caller, offset, data, append=append, kill_suid=session.kill_suid)
         offset += done
         data = memoryview(data)[done:]
     if session.fs.dirty_bytes() >= DIRTY_LIMIT:
-        session.run(path, lambda: file.flush(session.caller))
+        session.run(path, file.flush, session.caller)
 
 
 def pieces(session: Session, path: bytes, file: OpenFile) -> Iterator[tuple[int, bytes]]:
     """(offset, bytes) of a file's content from start to end, holes as zeros."""
     offset = 0
     while True:
-        data = session.run(path, lambda: file.read(session.caller, offset, PIECE))  # noqa: B023 - run at once
+        data = session.run(path, file.read, session.caller, offset, PIECE)
         if not data:
             return
         yield offset, data
@@ -93,7 +91,7 @@ def cat(options: Namespace, out: Output) -> int:
             with tally.each():
                 attr = session.attr(path)
                 refuse_special(attr, path)
-                with opened(session, path, session.run(path, lambda: session.fs.open(session.caller, attr.ino))) as file:  # noqa: B023
+                with opened(session, path, session.run(path, session.fs.open, session.caller, attr.ino)) as file:
                     for _, data in pieces(session, path, file):
                         out.write(data)
     return tally.status
@@ -134,7 +132,7 @@ def write(options: Namespace, out: Output) -> int:
             for data in [options.content] if source is None else iter(lambda: source.read(PIECE), b""):
                 put_bytes(session, path, file, total, data, options.append)
                 total += len(data)
-            session.run(path, lambda: file.flush(session.caller))
+            session.run(path, file.flush, session.caller)
             size = file.attr().size
     if options.json:
         out.json(named("path", path) | {"inode": attr.ino, "written": total, "size": size})
@@ -164,15 +162,15 @@ def touch(options: Namespace, out: Output) -> int:
                     if path.endswith(b"/"):
                         raise FsError(errno.ENOENT, path)
                     place = session.place(path)
-                    attr = session.run(place.path, lambda: session.fs.mknod(session.caller, place.parent, place.name, stat.S_IFREG | 0o666 & ~session.umask))  # noqa: B023
+                    attr = session.run(place.path, session.fs.mknod, session.caller, place.parent, place.name, stat.S_IFREG | 0o666 & ~session.umask)
                     if options.date is None:
                         continue
                 when = NOW if options.date is None else options.date
                 both = options.access == options.modification
-                session.run(path, lambda: session.fs.setattr(  # noqa: B023
-                    session.caller, attr.ino,  # noqa: B023
-                    atime=when if both or options.access else None, mtime=when if both or options.modification else None,  # noqa: B023
-                ))
+                session.run(path, session.fs.setattr,
+                    session.caller, attr.ino,
+                    atime=when if both or options.access else None, mtime=when if both or options.modification else None,
+                )
     return tally.status
 
 
@@ -203,9 +201,9 @@ def mkdir(options: Namespace, out: Output) -> int:
 
 def make_directory(session: Session, place: Place, mode: int, exact: bool = False) -> Attr:
     """A new directory. `exact`: also the bits that a directory takes over from the one above it."""
-    made = session.run(place.path, lambda: session.fs.mkdir(session.caller, place.parent, place.name, mode))
+    made = session.run(place.path, session.fs.mkdir, session.caller, place.parent, place.name, mode)
     if exact and stat.S_IMODE(made.mode) != mode and mode & 0o7000:
-        made = session.run(place.path, lambda: session.fs.setattr(session.caller, made.ino, mode=mode))
+        made = session.run(place.path, session.fs.setattr, session.caller, made.ino, mode=mode)
     return made
 
 
@@ -240,7 +238,7 @@ def rmdir(options: Namespace, out: Output) -> int:
         for path in options.paths:
             with tally.each():
                 place = session.place(path)
-                session.run(path, lambda: session.fs.rmdir(session.caller, place.parent, place.name))  # noqa: B023
+                session.run(path, session.fs.rmdir, session.caller, place.parent, place.name)
     return tally.status
 
 
@@ -274,7 +272,7 @@ def rm(options: Namespace, out: Output) -> int:
                         raise FsError(errno.EISDIR, path)
                     remove_tree(session, place, attr, tally)
                 else:
-                    session.run(path, lambda: session.fs.unlink(session.caller, place.parent, place.name))  # noqa: B023
+                    session.run(path, session.fs.unlink, session.caller, place.parent, place.name)
     return tally.status
 
 
@@ -285,7 +283,7 @@ def remove_tree(session: Session, place: Place, attr: Attr, tally: Tally) -> Non
         at, ino, emptied = stack.pop()
         with tally.each():
             if emptied:
-                session.run(at.path, lambda: session.fs.rmdir(session.caller, at.parent, at.name))  # noqa: B023
+                session.run(at.path, session.fs.rmdir, session.caller, at.parent, at.name)
                 continue
             stack.append((at, ino, True))
             for entry in session.entries(ino, at.path):
@@ -294,7 +292,7 @@ def remove_tree(session: Session, place: Place, attr: Attr, tally: Tally) -> Non
                     stack.append((inner, entry.ino, False))
                 else:
                     with tally.each():
-                        session.run(inner.path, lambda: session.fs.unlink(session.caller, inner.parent, inner.name))  # noqa: B023
+                        session.run(inner.path, session.fs.unlink, session.caller, inner.parent, inner.name)
 
 
 VERBS: Verbs = {

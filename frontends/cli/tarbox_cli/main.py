@@ -51,10 +51,9 @@ def _drop_output() -> None:
 
 
 def _explain(error: Exception) -> int:
-    from tarbox_core.errors import TarboxError
-
     from tarbox_cli.arguments import UsageError
     from tarbox_cli.output import describe
+    from tarbox_core.errors import TarboxError
 
     if isinstance(error, UsageError):
         return _say(f"{error} (see tarbox {error.command + ' ' if error.command else ''}--help)", 2)
@@ -78,7 +77,7 @@ def _dispatch(argv: list[str], out: Output) -> int:
         return answer(argv[1:], out)
     before, words = _split(argv)
     try:
-        options = _parser(None).parse(before)
+        options = common_parser().parse(before)
     except HelpWanted:
         out.line(_overview())
         return 0
@@ -93,7 +92,7 @@ def _dispatch(argv: list[str], out: Output) -> int:
     if name in FAMILIES:
         between, rest = _split(rest)
         try:
-            options = _parser(None).parse(between, options)
+            options = common_parser().parse(between, options)
         except HelpWanted:
             out.line(_overview(name))
             return 0
@@ -144,6 +143,11 @@ def _parser(command: Command | None) -> Parser:
         parser.add_argument("--version", action="store_true")
         return parser.finish()
     return parser
+
+
+def common_parser() -> Parser:
+    """The parser of what stands before the command."""
+    return _parser(None)
 
 
 def parser_of(command: Command) -> Parser:

@@ -11,10 +11,9 @@ from tarbox_cli.output import Output, quote
 from tarbox_cli.session import database_url, open_tenant, settings, tenant_info, tenant_of
 
 if TYPE_CHECKING:
+    from tarbox_cli.commands import Verbs
     from tarbox_core.drivers.base import Driver
     from tarbox_core.filesystem import Filesystem
-
-    from tarbox_cli.commands import Verbs
 
 
 def mount_arguments(parser: ArgumentParser) -> None:
@@ -35,7 +34,7 @@ def mount(options: Namespace, out: Output) -> int:
     if not directory:
         raise UsageError("where? name a directory, or set mount_point in the configuration", "mount")
     url = database_url(config)
-    name = tenant_of(options, config, url)
+    name = tenant_of(config, url)
     if options.create_tenant:
         from tarbox_cli.tenants import create_missing
 

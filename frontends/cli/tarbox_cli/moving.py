@@ -7,13 +7,12 @@ import stat
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
-from tarbox_core.errors import FsError
-from tarbox_core.types import RENAME_EXCHANGE, RENAME_NOREPLACE, ROOT_INO, Attr
-
 from tarbox_cli.arguments import link_target, tenant_path
 from tarbox_cli.files import make_directory, open_for_writing, opened, refuse_special
 from tarbox_cli.output import Output, text
 from tarbox_cli.session import PIECE, Place, Refused, Session, Tally, enter, join
+from tarbox_core.errors import FsError
+from tarbox_core.types import RENAME_EXCHANGE, RENAME_NOREPLACE, ROOT_INO, Attr
 
 if TYPE_CHECKING:
     from tarbox_cli.commands import Verbs
@@ -46,7 +45,7 @@ def mv(options: Namespace, out: Output) -> int:
                     raise FsError(errno.ENOTDIR, path)
                 session.run(
                     path if session.child(source) is None else target.path,
-                    lambda: session.fs.rename(session.caller, source.parent, source.name, target.parent, target.name, flags),  # noqa: B023
+                    session.fs.rename, session.caller, source.parent, source.name, target.parent, target.name, flags,
                 )
     return tally.status
 
@@ -89,23 +88,23 @@ class Copier:
             if there.is_dir:
                 raise FsError(errno.EISDIR, target.path)
             if not (there.is_reg and attr.is_reg):
-                session.run(target.path, lambda: session.fs.unlink(session.caller, target.parent, target.name))
+                session.run(target.path, session.fs.unlink, session.caller, target.parent, target.name)
                 there = None
         if self._links is not None and attr.nlink > 1:
             known = self._links.get(attr.ino)
             if known is not None:
                 if there is not None:
-                    session.run(target.path, lambda: session.fs.unlink(session.caller, target.parent, target.name))
-                session.run(target.path, lambda: session.fs.link(session.caller, known, target.parent, target.name))
+                    session.run(target.path, session.fs.unlink, session.caller, target.parent, target.name)
+                session.run(target.path, session.fs.link, session.caller, known, target.parent, target.name)
                 return
         if attr.is_symlink:
-            content = session.run(path, lambda: session.fs.readlink(session.caller, attr.ino))
-            made = session.run(target.path, lambda: session.fs.symlink(session.caller, target.parent, target.name, content))
+            content = session.run(path, session.fs.readlink, session.caller, attr.ino)
+            made = session.run(target.path, session.fs.symlink, session.caller, target.parent, target.name, content)
         elif attr.is_reg:
             made = self._content(path, attr, target, there)
         else:
             mode = attr.mode & ~session.umask
-            made = session.run(target.path, lambda: session.fs.mknod(session.caller, target.parent, target.name, mode, attr.rdev))
+            made = session.run(target.path, session.fs.mknod, session.caller, target.parent, target.name, mode, attr.rdev)
         if self._links is not None and attr.nlink > 1:
             self._links[attr.ino] = made.ino
         self._keep(path, attr, target.path, made)
@@ -113,17 +112,17 @@ class Copier:
     def _content(self, path: bytes, attr: Attr, target: Place, there: Attr | None) -> Attr:
         session = self.session
         mode = attr.mode & 0o777 & ~session.umask
-        with opened(session, path, session.run(path, lambda: session.fs.open(session.caller, attr.ino))) as source:
+        with opened(session, path, session.run(path, session.fs.open, session.caller, attr.ino)) as source:
             made, copy = open_for_writing(session, target, there, mode, truncate=True)
             with opened(session, target.path, copy):
                 size = source.attr().size
                 offset = 0
                 while offset < size:
-                    done = session.run(target.path, lambda: session.fs.copy_range(session.caller, source, offset, copy, offset, min(64 * PIECE, size - offset)))  # noqa: B023
+                    done = session.run(target.path, session.fs.copy_range, session.caller, source, offset, copy, offset, min(64 * PIECE, size - offset))
                     if not done:
                         break
                     offset += done
-                session.run(target.path, lambda: copy.flush(session.caller))
+                session.run(target.path, copy.flush, session.caller)
         return made
 
     def _directory(self, path: bytes, attr: Attr, target: Place) -> None:
@@ -149,7 +148,7 @@ class Copier:
         elif new:
             mode = attr.mode & 0o777 & ~session.umask
             if stat.S_IMODE(there.mode) & 0o777 != mode:
-                session.run(target.path, lambda: session.fs.setattr(session.caller, inside, mode=stat.S_IMODE(there.mode) & 0o7000 | mode))
+                session.run(target.path, session.fs.setattr, session.caller, inside, mode=stat.S_IMODE(there.mode) & 0o7000 | mode)
 
     def _refuse_loop(self, attr: Attr, target: Place) -> None:
         """A directory cannot be copied below itself."""
@@ -160,18 +159,18 @@ class Copier:
                 raise Refused(f"{text(target.path)}: a directory cannot be copied into itself")
             if at == ROOT_INO:
                 return
-            at = session.run(target.path, lambda: session.fs.getattr(at)).parent  # noqa: B023
+            at = session.run(target.path, session.fs.getattr, at).parent
 
     def _keep(self, path: bytes, attr: Attr, copy_path: bytes, copy: Attr) -> None:
         if not self.preserve:
             return
         session = self.session
-        for name in session.run(path, lambda: session.fs.listxattr(session.caller, attr.ino)):
-            value = session.run(path, lambda: session.fs.getxattr(session.caller, attr.ino, name))  # noqa: B023
-            session.run(copy_path, lambda: session.fs.setxattr(session.caller, copy.ino, name, value))  # noqa: B023
-        session.run(copy_path, lambda: session.fs.setattr(
+        for name in session.run(path, session.fs.listxattr, session.caller, attr.ino):
+            value = session.run(path, session.fs.getxattr, session.caller, attr.ino, name)
+            session.run(copy_path, session.fs.setxattr, session.caller, copy.ino, name, value)
+        session.run(copy_path, session.fs.setattr,
             session.caller, copy.ino, uid=attr.uid, gid=attr.gid, mode=None if attr.is_symlink else stat.S_IMODE(attr.mode), atime=attr.atime, mtime=attr.mtime,
-        ))
+        )
 
 
 def same(path: bytes, other: bytes) -> Refused:
@@ -243,11 +242,11 @@ def ln(options: Namespace, out: Output) -> int:
                     if there is not None and source is not None and there.ino == source.ino:
                         continue
                     if there is not None:
-                        session.run(place.path, lambda: session.fs.unlink(session.caller, place.parent, place.name))  # noqa: B023
+                        session.run(place.path, session.fs.unlink, session.caller, place.parent, place.name)
                 if source is None:
-                    session.run(place.path, lambda: session.fs.symlink(session.caller, place.parent, place.name, content))  # noqa: B023
+                    session.run(place.path, session.fs.symlink, session.caller, place.parent, place.name, content)
                 else:
-                    session.run(place.path, lambda: session.fs.link(session.caller, source.ino, place.parent, place.name))  # noqa: B023
+                    session.run(place.path, session.fs.link, session.caller, source.ino, place.parent, place.name)
     return tally.status
 
 

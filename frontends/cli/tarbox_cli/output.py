@@ -12,6 +12,7 @@ import stat
 import sys
 import time
 from collections.abc import Container, Iterable, Iterator, Sequence
+from datetime import UTC
 from functools import lru_cache
 from typing import Any, BinaryIO, Final
 
@@ -153,9 +154,9 @@ def local(ns: int) -> str:
 
 
 def _clock(seconds: int, utc: bool) -> str:
-    from datetime import datetime, timedelta, timezone
+    from datetime import datetime, timedelta
 
-    moment = datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(seconds=seconds)
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
     if not utc:
         try:
             offset = time.localtime(seconds).tm_gmtoff

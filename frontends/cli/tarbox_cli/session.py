@@ -12,20 +12,19 @@ import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, ParamSpec, TypeVar
 
+from tarbox_cli.arguments import UsageError
 from tarbox_core.effects import Op
 from tarbox_core.errors import FsError, TarboxError, TenantError
 from tarbox_core.types import Attr, Caller, Entry, TenantInfo
 
-from tarbox_cli.arguments import UsageError
-
 if TYPE_CHECKING:
+    from tarbox_cli.config import Config
     from tarbox_core.drivers.base import Driver
     from tarbox_core.filesystem import Filesystem
 
-    from tarbox_cli.config import Config
-
+P = ParamSpec("P")
 R = TypeVar("R")
 
 PAGE: Final = 1000  # names of a directory fetched at once
@@ -52,10 +51,10 @@ class Session:
         self.umask = os.umask(0)
         os.umask(self.umask)
 
-    def run(self, path: bytes, factory: Callable[[], Op[R]], *, durable: bool = False) -> R:
-        """Run an operation; an FsError from it tells of `path`."""
+    def run(self, path: bytes, verb: Callable[P, Op[R]], *args: P.args, **more: P.kwargs) -> R:
+        """Run a verb of the tree in a transaction; an FsError from it tells of `path`."""
         try:
-            return self.driver.run(factory, durable=durable)
+            return self.driver.run(lambda: verb(*args, **more))
         except FsError as error:
             raise FsError(error.errno, path) from error
 
@@ -65,7 +64,7 @@ class Session:
         return self.caller.uid != 0
 
     def attr(self, path: bytes, follow: bool = True) -> Attr:
-        return self.run(path, lambda: self.fs.resolve(self.caller, path, follow=follow))
+        return self.run(path, self.fs.resolve, self.caller, path, follow=follow)
 
     def find(self, path: bytes, follow: bool = True) -> Attr | None:
         """As `attr`; None where the last name is missing."""
@@ -79,7 +78,7 @@ class Session:
     def child(self, place: Place) -> Attr | None:
         """What stands at a place; None for nothing."""
         try:
-            return self.run(place.path, lambda: self.fs.lookup(self.caller, place.parent, place.name))
+            return self.run(place.path, self.fs.lookup, self.caller, place.parent, place.name)
         except FsError as error:
             if error.errno != errno.ENOENT:
                 raise
@@ -92,7 +91,7 @@ class Session:
             raise FsError(errno.EBUSY, path)
         if bare.rsplit(b"/", 1)[1] in (b".", b".."):
             raise FsError(errno.EINVAL, path)
-        parent, name = self.run(path, lambda: self.fs.resolve_parent(self.caller, bare))
+        parent, name = self.run(path, self.fs.resolve_parent, self.caller, bare)
         return Place(parent.ino, name, path)
 
     def target(self, dest: bytes, source: bytes, several: bool = False) -> Place:
@@ -109,10 +108,10 @@ class Session:
 
     def entries(self, ino: int, path: bytes) -> Iterator[Entry]:
         """The entries of a directory with their attributes, without "." and "..", in no promised order."""
-        folder = self.run(path, lambda: self.fs.opendir(self.caller, ino))
+        folder = self.run(path, self.fs.opendir, self.caller, ino)
         offset = 0
         while True:
-            page = self.run(path, lambda offset=offset: folder.read(self.caller, offset, PAGE))  # type: ignore[misc]
+            page = self.run(path, folder.read, self.caller, offset, PAGE)
             if not page:
                 return
             offset = page[-1].offset
@@ -120,7 +119,7 @@ class Session:
 
     def attributes(self, entry: Entry, path: bytes) -> Attr:
         """The attributes of an entry, which a page of names may have come without."""
-        return entry.attr if entry.attr is not None else self.run(path, lambda: self.fs.getattr(entry.ino))
+        return entry.attr if entry.attr is not None else self.run(path, self.fs.getattr, entry.ino)
 
     def walk(self, attr: Attr, path: bytes) -> Iterator[tuple[bytes, Attr]]:
         """(path, attributes) of everything below a directory, each directory before what it holds."""
@@ -151,8 +150,7 @@ def settings(options: Namespace) -> Config:
     """The settings in force for a command line."""
     from tarbox_cli.config import load
 
-    overrides = {"database.url": options.database_url} if options.database_url else {}
-    return load(options.config, os.environ, overrides)
+    return load(options.config, os.environ, {"database.url": options.database_url, "tenant": options.tenant})
 
 
 def database_url(config: Config) -> str:
@@ -162,6 +160,15 @@ def database_url(config: Config) -> str:
     from tarbox_core.drivers import embedded
 
     return embedded.start()
+
+
+def running(options: Namespace) -> bool:
+    """Whether the database can be asked without starting a server for it."""
+    if settings(options).database.url:
+        return True
+    from tarbox_core.drivers import embedded
+
+    return embedded.status().state == "running"
 
 
 def connect(config: Config, url: str, role: str | None = None, pool_size: int = 1) -> Driver:
@@ -193,11 +200,10 @@ def ready(config: Config, driver: Driver) -> None:
         migrate.init(driver)
 
 
-def tenant_of(options: Namespace, config: Config, url: str) -> str:
+def tenant_of(config: Config, url: str) -> str:
     """The tenant of a command line; where none is named, the only one there is."""
-    name: str | None = options.tenant or os.environ.get("TARBOX_TENANT")
-    if name:
-        return name
+    if config.tenant:
+        return config.tenant
     from tarbox_core import tenant
 
     admin = connect(config, url)
@@ -245,7 +251,7 @@ def enter(options: Namespace, *, changes: bool) -> Iterator[Session]:
     """A tenant's tree. With `changes`, what was changed is durable when the block ends, also when it ends in an FsError."""
     config = settings(options)
     url = database_url(config)
-    info = tenant_info(config, url, tenant_of(options, config, url))
+    info = tenant_info(config, url, tenant_of(config, url))
     driver, fs = open_tenant(config, url, info, read_only=not changes)
     try:
         session = Session(driver, fs, info)

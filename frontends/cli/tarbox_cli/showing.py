@@ -6,14 +6,13 @@ import os
 import shutil
 import stat
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-from tarbox_core.types import Attr
 
 from tarbox_cli.arguments import count, tenant_path
 from tarbox_cli.output import Output, columns, group_name, human, iso, kind, local, named, octal, quote, text, user_name
 from tarbox_cli.session import Session, Tally, enter, join
+from tarbox_core.types import Attr
 
 if TYPE_CHECKING:
     from tarbox_cli.commands import Verbs
@@ -44,7 +43,7 @@ def described(item: Item) -> dict[str, Any]:
 
 
 def _target(session: Session, attr: Attr, path: bytes) -> bytes | None:
-    return session.run(path, lambda: session.fs.readlink(session.caller, attr.ino)) if attr.is_symlink else None
+    return session.run(path, session.fs.readlink, session.caller, attr.ino) if attr.is_symlink else None
 
 
 def _item(session: Session, name: bytes, path: bytes, attr: Attr, links: bool) -> Item:
@@ -117,11 +116,9 @@ def ls(options: Namespace, out: Output) -> int:
 
 
 def _sorted(items: list[Item], options: Namespace) -> list[Item]:
-    key: Callable[[Item], Any] = lambda item: item.name  # noqa: E731 - one of three
-    if options.by_size:
-        key = lambda item: (-item.attr.size, item.name)  # noqa: E731
-    elif options.by_time:
-        key = lambda item: (-item.attr.mtime, item.name)  # noqa: E731
+    def key(item: Item) -> tuple[int, bytes]:
+        return (-item.attr.size if options.by_size else -item.attr.mtime if options.by_time else 0), item.name
+
     return sorted(items, key=key, reverse=options.reverse)
 
 
@@ -131,8 +128,8 @@ def _print(items: list[Item], options: Namespace, out: Output) -> None:
         for line in columns(rows, right={1, 4}):
             out.line(line)
     elif out.terminal and not options.single:
-        for line in _side_by_side([quote(item.name) for item in items], shutil.get_terminal_size().columns):
-            out.line(line)
+        for row in _side_by_side([quote(item.name) for item in items], shutil.get_terminal_size().columns):
+            out.line(row)
     else:
         for item in items:
             out.line(out.name(item.name))
@@ -190,8 +187,8 @@ def tree(options: Namespace, out: Output) -> int:
     if options.json:
         out.json(objects)
     else:
-        folders, files = counts
-        out.line(f"\n{folders} {'directory' if folders == 1 else 'directories'}" + ("" if options.folders else f", {files} {'file' if files == 1 else 'files'}"))
+        total = f"{counts[0]} {'directory' if counts[0] == 1 else 'directories'}"
+        out.line(f"\n{total}" if options.folders else f"\n{total}, {counts[1]} {'file' if counts[1] == 1 else 'files'}")
     return tally.status
 
 
@@ -244,7 +241,7 @@ def stat_(options: Namespace, out: Output) -> int:
             with tally.each():
                 attr = session.attr(path, follow=options.dereference)
                 item = _item(session, path.rstrip(b"/").rsplit(b"/", 1)[-1] or b"/", path, attr, True)
-                xattrs = session.run(path, lambda: session.fs.listxattr(session.caller, attr.ino))  # noqa: B023 - run at once
+                xattrs = session.run(path, session.fs.listxattr, session.caller, attr.ino)
                 if options.json:
                     objects.append(described(item) | {"xattrs": [text(name) for name in xattrs]})
                     continue

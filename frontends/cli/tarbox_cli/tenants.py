@@ -8,24 +8,23 @@ import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from typing import TYPE_CHECKING, Any
 
-from tarbox_core.errors import TarboxError, TenantError
-from tarbox_core.types import TenantInfo
-
-from tarbox_cli.arguments import UsageError, tenant_name
+from tarbox_cli.arguments import UsageError, no_arguments, tenant_name
 from tarbox_cli.output import Output, human, iso, local
 from tarbox_cli.session import administer, connect, database_url, open_tenant, ready, settings
+from tarbox_core.errors import TarboxError, TenantError
+from tarbox_core.types import TenantInfo
 
 if TYPE_CHECKING:
     from tarbox_cli.commands import Verbs
     from tarbox_cli.config import Config
 
 
-def size(word: str) -> int:
+def _size(word: str) -> int:
     """Bytes, with or without a unit, as in the configuration."""
-    from tarbox_cli.config import parse_size
+    from tarbox_cli.config import size
 
     try:
-        return parse_size(word)
+        return size(word)
     except ValueError as error:
         raise ArgumentTypeError(str(error)) from None
 
@@ -43,8 +42,8 @@ def described(info: TenantInfo) -> dict[str, Any]:
 def create_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("new", metavar="NAME", help="1 to 64 letters, digits, '.', '_' and '-', a letter or digit first")
     parser.add_argument("--name", dest="title", metavar="TEXT", default="", help="what people call it")
-    parser.add_argument("--block-size", metavar="SIZE", type=size, help="a power of two from 4KB to 1MB; fixed for ever (64KB)")
-    parser.add_argument("--max-file-size", metavar="SIZE", type=size, help="the largest a file may grow (10GB)")
+    parser.add_argument("--block-size", metavar="SIZE", type=_size, help="a power of two from 4KB to 1MB; fixed for ever (64KB)")
+    parser.add_argument("--max-file-size", metavar="SIZE", type=_size, help="the largest a file may grow (10GB)")
 
 
 def create(options: Namespace, out: Output) -> int:
@@ -87,10 +86,6 @@ def create_missing(config: Config, url: str, name: str) -> None:
 # --- list
 
 
-def list_arguments(parser: ArgumentParser) -> None:
-    parser.description = None
-
-
 def list_(options: Namespace, out: Output) -> int:
     from tarbox_core import tenant
 
@@ -111,13 +106,12 @@ def info_arguments(parser: ArgumentParser) -> None:
 
 
 def info(options: Namespace, out: Output) -> int:
-    from tarbox_core import tenant
-
     from tarbox_cli.session import tenant_info, tenant_of
+    from tarbox_core import tenant
 
     config = settings(options)
     url = database_url(config)
-    found = tenant_info(config, url, options.which or tenant_of(options, config, url))
+    found = tenant_info(config, url, options.which or tenant_of(config, url))
     driver, _ = open_tenant(config, url, found, read_only=True)
     try:
         attached = driver.run(lambda: tenant.attach(found))
@@ -176,6 +170,6 @@ def _ask(name: str) -> None:
 
 
 VERBS: Verbs = {
-    "tenant create": (create_arguments, create), "tenant list": (list_arguments, list_), "tenant info": (info_arguments, info),
+    "tenant create": (create_arguments, create), "tenant list": (no_arguments, list_), "tenant info": (info_arguments, info),
     "tenant delete": (delete_arguments, delete),
 }

@@ -17,19 +17,17 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from tarbox_core.errors import FsError
-from tarbox_core.types import SEEK_DATA, SEEK_HOLE, Attr
-
 from tarbox_cli.arguments import host_path, tenant_path
 from tarbox_cli.files import make_directory, open_for_writing, opened, put_bytes
 from tarbox_cli.output import Output, complain, human, quote
 from tarbox_cli.progress import Progress
 from tarbox_cli.session import PIECE, Place, Refused, Session, Tally, enter, join
+from tarbox_core.errors import FsError
+from tarbox_core.types import SEEK_DATA, SEEK_HOLE, Attr
 
 if TYPE_CHECKING:
-    from tarbox_core.filesystem import OpenFile
-
     from tarbox_cli.commands import Verbs
+    from tarbox_core.filesystem import OpenFile
 
 _DOTS: Final = (b"", b".", b"..")
 
@@ -84,15 +82,15 @@ class Putter(Transfer):
             if there.is_dir:
                 raise FsError(errno.EISDIR, target.path)
             if not (stat.S_ISREG(mode) and there.is_reg and there.nlink == 1):
-                session.run(target.path, lambda: session.fs.unlink(session.caller, target.parent, target.name))
+                session.run(target.path, session.fs.unlink, session.caller, target.parent, target.name)
                 there = None
         key = (info.st_dev, info.st_ino)
         if info.st_nlink > 1:
             known = self._links.get(key)
             if known is not None:
                 if there is not None:
-                    session.run(target.path, lambda: session.fs.unlink(session.caller, target.parent, target.name))
-                session.run(target.path, lambda: session.fs.link(session.caller, known, target.parent, target.name))
+                    session.run(target.path, session.fs.unlink, session.caller, target.parent, target.name)
+                session.run(target.path, session.fs.link, session.caller, known, target.parent, target.name)
                 self.counts["links"] += 1
                 self.progress.add(files=1)
                 return
@@ -101,13 +99,13 @@ class Putter(Transfer):
             self.counts["files"] += 1
         elif stat.S_ISLNK(mode):
             text = os.readlink(path)
-            made = session.run(target.path, lambda: session.fs.symlink(session.caller, target.parent, target.name, text))
+            made = session.run(target.path, session.fs.symlink, session.caller, target.parent, target.name, text)
             self.counts["links"] += 1
         elif (stat.S_ISCHR(mode) or stat.S_ISBLK(mode)) and not (self.devices and self.root):
             self.skip(path, "a device; root can copy it with --devices")
             return
         else:
-            made = session.run(target.path, lambda: session.fs.mknod(session.caller, target.parent, target.name, mode, info.st_rdev))
+            made = session.run(target.path, session.fs.mknod, session.caller, target.parent, target.name, mode, info.st_rdev)
             self.counts["special"] += 1
         if info.st_nlink > 1:
             self._links[key] = made.ino
@@ -148,8 +146,8 @@ class Putter(Transfer):
                     end = offset + len(data)
                     self.progress.add(len(data))
                 if end < info.st_size and info.st_blocks * 512 < info.st_size:  # a hole up to the end
-                    session.run(target.path, lambda: file.flush(session.caller))
-                    session.run(target.path, lambda: session.fs.setattr(session.caller, made.ino, size=info.st_size))
+                    session.run(target.path, file.flush, session.caller)
+                    session.run(target.path, session.fs.setattr, session.caller, made.ino, size=info.st_size)
         finally:
             os.close(source)
         return made
@@ -160,14 +158,14 @@ class Putter(Transfer):
             key = os.fsencode(name)
             if self.carries(key):
                 value = os.getxattr(path, name, follow_symlinks=False)
-                session.run(at, lambda: session.fs.setxattr(session.caller, made.ino, key, value))  # noqa: B023
+                session.run(at, session.fs.setxattr, session.caller, made.ino, key, value)
         mode = stat.S_IMODE(info.st_mode)
-        same = made.is_symlink or stat.S_IMODE(made.mode) == mode
-        owner = {"uid": info.st_uid, "gid": info.st_gid} if self.root and (made.uid, made.gid) != (info.st_uid, info.st_gid) else {}
-        session.run(at, lambda: session.fs.setattr(
-            session.caller, made.ino, mode=None if same and not owner else None if made.is_symlink else mode,
-            atime=info.st_atime_ns, mtime=info.st_mtime_ns, **owner,
-        ))
+        same = stat.S_IMODE(made.mode) == mode
+        uid, gid = (info.st_uid, info.st_gid) if self.root and (made.uid, made.gid) != (info.st_uid, info.st_gid) else (None, None)
+        session.run(
+            at, session.fs.setattr, session.caller, made.ino, uid=uid, gid=gid, atime=info.st_atime_ns, mtime=info.st_mtime_ns,
+            mode=None if made.is_symlink or (same and uid is None) else mode,
+        )
 
 
 def _host_pieces(source: int, info: os.stat_result, path: bytes) -> Iterator[tuple[int, bytes]]:
@@ -288,7 +286,7 @@ class Getter(Transfer):
             self.counts["files"] += 1
         elif attr.is_symlink:
             session = self.session
-            text = session.run(path, lambda: session.fs.readlink(session.caller, attr.ino))
+            text = session.run(path, session.fs.readlink, session.caller, attr.ino)
             with self._beside(dest) as scratch:
                 os.symlink(text, scratch)
                 self._attributes(path, attr, scratch)
@@ -345,7 +343,7 @@ class Getter(Transfer):
 
     def _content(self, path: bytes, attr: Attr, dest: bytes) -> None:
         session = self.session
-        with opened(session, path, session.run(path, lambda: session.fs.open(session.caller, attr.ino))) as file, self._beside(dest) as scratch:
+        with opened(session, path, session.run(path, session.fs.open, session.caller, attr.ino)) as file, self._beside(dest) as scratch:
             target = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             try:
                 self._fill(file, path, attr, target, dest)
@@ -373,7 +371,7 @@ class Getter(Transfer):
     def into(self, path: bytes, attr: Attr, dest: bytes) -> None:
         """A file's content into a device or FIFO of the host, which stays what it is."""
         session = self.session
-        with opened(session, path, session.run(path, lambda: session.fs.open(session.caller, attr.ino))) as file, open(dest, "wb", buffering=0) as target:
+        with opened(session, path, session.run(path, session.fs.open, session.caller, attr.ino)) as file, open(dest, "wb", buffering=0) as target:
             for _, data in tenant_pieces(session, path, file, False):
                 view = memoryview(data)
                 while view:
@@ -385,9 +383,9 @@ class Getter(Transfer):
         session = self.session
         if self.root:
             os.chown(at, attr.uid, attr.gid, follow_symlinks=False)
-        for name in session.run(path, lambda: session.fs.listxattr(session.caller, attr.ino)):
+        for name in session.run(path, session.fs.listxattr, session.caller, attr.ino):
             if self.carries(name):
-                value = session.run(path, lambda: session.fs.getxattr(session.caller, attr.ino, name))  # noqa: B023
+                value = session.run(path, session.fs.getxattr, session.caller, attr.ino, name)
                 try:
                     os.setxattr(at, name, value, follow_symlinks=False)
                 except OSError as error:
@@ -405,19 +403,19 @@ def tenant_pieces(session: Session, path: bytes, file: OpenFile, sparse: bool) -
     start, end = 0, 0 if sparse else size
     while True:
         for offset in range(start, end, PIECE):
-            data = session.run(path, lambda: file.read(session.caller, offset, min(PIECE, end - offset)))  # noqa: B023
+            data = session.run(path, file.read, session.caller, offset, min(PIECE, end - offset))
             if not data:
                 return
             yield offset, data
         if end >= size:
             return
         try:
-            start = session.run(path, lambda: file.seek(session.caller, end, SEEK_DATA))  # noqa: B023
+            start = session.run(path, file.seek, session.caller, end, SEEK_DATA)
         except FsError as error:
             if error.errno == errno.ENXIO:
                 return
             raise
-        end = session.run(path, lambda: file.seek(session.caller, start, SEEK_HOLE))  # noqa: B023
+        end = session.run(path, file.seek, session.caller, start, SEEK_HOLE)
 
 
 def _lstat(path: bytes) -> os.stat_result | None:

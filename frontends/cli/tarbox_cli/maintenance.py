@@ -1,0 +1,120 @@
+"""Commands that keep the store in order: init, fsck, gc, and the embedded server's status and stop."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING
+
+from tarbox_cli.arguments import no_arguments
+from tarbox_cli.output import Output, human
+from tarbox_cli.progress import Progress
+from tarbox_cli.session import connect, database_url, enter, settings
+
+if TYPE_CHECKING:
+    from tarbox_cli.commands import Verbs
+
+
+# --- init
+
+
+def init(options: Namespace, out: Output) -> int:
+    from tarbox_cli.config import redacted
+    from tarbox_core.drivers import migrate
+
+    config = settings(options)
+    url = database_url(config)
+    driver = connect(config, url)
+    try:
+        applied = migrate.init(driver)
+    finally:
+        driver.close()
+    version = migrate.VERSION
+    if options.json:
+        out.json({"database": redacted(url), "embedded": config.database.url is None, "schema_version": version, "applied": applied})
+    elif applied:
+        out.line(f"the database is ready: schema version {version} ({redacted(url)})")
+    else:
+        out.line(f"nothing to do: the schema is at version {version} ({redacted(url)})")
+    return 0
+
+
+# --- fsck
+
+
+def fsck_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--repair", action="store_true", help="mend what can be mended")
+
+
+def fsck(options: Namespace, out: Output) -> int:
+    from tarbox_core import check
+
+    with enter(options, changes=options.repair) as session, Progress() as progress:
+        findings = session.driver.run(
+            lambda: check.fsck(session.fs, repair=options.repair, progress=lambda blocks: progress.add(blocks * session.tenant.block_size)),
+            durable=options.repair,
+        )
+        name = session.tenant.name
+    left = [found for found in findings if not found.repaired]
+    if options.json:
+        out.json({
+            "tenant": name, "clean": not left,
+            "findings": [{"kind": found.kind, "inode": found.ino, "text": found.text, "repaired": found.repaired} for found in findings],
+        })
+    else:
+        for found in findings:
+            out.line(f"{found.kind}: {found.text}" + (f": {found.repaired}" if found.repaired else ""))
+        if not findings:
+            out.line(f"{name}: clean")
+        else:
+            out.line(f"{name}: {len(findings)} found, {len(findings) - len(left)} repaired" + ("" if options.repair else "; --repair mends what can be mended"))
+    return 1 if left else 0
+
+
+# --- gc
+
+
+def gc(options: Namespace, out: Output) -> int:
+    from tarbox_core import check
+
+    with enter(options, changes=True) as session:
+        swept = session.driver.run(lambda: check.gc(session.fs), durable=True)
+        name = session.tenant.name
+    if options.json:
+        out.json({"tenant": name, "blocks": swept.blocks, "bytes": swept.bytes, "unlinked": swept.unlinked, "strays": swept.strays})
+    else:
+        out.line(f"{name}: removed {swept.blocks} blocks ({human(swept.bytes)}B), {swept.unlinked} unlinked files, {swept.strays} strays")
+    return 0
+
+
+# --- the embedded server
+
+
+def status(options: Namespace, out: Output) -> int:
+    from tarbox_core.drivers import embedded
+
+    seen = embedded.status()
+    if options.json:
+        out.json({"state": seen.state, "home": str(seen.home), "log": str(seen.log), "pid": seen.pid, "url": seen.url, "version": seen.version})
+    else:
+        out.fields([
+            ("State", seen.state), ("Directory", str(seen.home)), ("Log", str(seen.log)), ("Process", str(seen.pid or "-")),
+            ("URL", seen.url or "-"), ("PostgreSQL", seen.version or "-"),
+        ])
+    return 0
+
+
+def stop(options: Namespace, out: Output) -> int:
+    from tarbox_core.drivers import embedded
+
+    stopped = embedded.stop()
+    if options.json:
+        out.json({"stopped": stopped})
+    else:
+        out.line("the embedded PostgreSQL has stopped" if stopped else "the embedded PostgreSQL was not running")
+    return 0
+
+
+VERBS: Verbs = {
+    "init": (no_arguments, init), "fsck": (fsck_arguments, fsck), "gc": (no_arguments, gc),
+    "database status": (no_arguments, status), "database stop": (no_arguments, stop),
+}
