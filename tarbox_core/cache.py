@@ -17,7 +17,8 @@ V = TypeVar("V")
 class Lru(Generic[K, V]):
     """A mapping that forgets what was used longest ago once its weight passes `limit`.
 
-    Safe between threads as far as single dict operations are: a race costs an entry, never a wrong value.
+    Safe between threads: what leaves or enters the dict does so by one atomic operation, whose result says what to add
+    to the weight or take from it. A race costs an entry, never a wrong value, and the weight never drifts.
     """
 
     def __init__(self, limit: int) -> None:
@@ -29,22 +30,21 @@ class Lru(Generic[K, V]):
         item = self._items.pop(key, None)
         if item is None:
             return None
-        self._items[key] = item
+        if self._items.setdefault(key, item) is not item:  # another thread has put a newer one
+            self.weight -= item[1]
         return item[0]
 
     def put(self, key: K, value: V, weight: int = 1) -> None:
-        old = self._items.pop(key, None)
-        if old is not None:
-            self.weight -= old[1]
-        self._items[key] = (value, weight)
-        self.weight += weight
-        while self.weight > self.limit and self._items:
+        self.drop(key)
+        item = (value, weight)
+        if self._items.setdefault(key, item) is item:
+            self.weight += weight
+        while self.weight > self.limit:
             try:
-                _, (_, gone) = next(iter(self._items.items()))
-                self._items.pop(next(iter(self._items)))
-            except (StopIteration, KeyError, RuntimeError):
-                return  # another thread is trimming
-            self.weight -= gone
+                oldest = next(iter(self._items))
+            except (StopIteration, RuntimeError):
+                return  # empty, or another thread is at it
+            self.drop(oldest)
 
     def drop(self, key: K) -> None:
         item = self._items.pop(key, None)
