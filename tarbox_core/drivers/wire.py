@@ -1,0 +1,569 @@
+"""One connection to PostgreSQL that runs batches of statements, each batch in one round trip.
+
+pg8000 authenticates; from then on the socket is ours. Here is all that touches pg8000, and it is loaded only when a
+connection is made. Not here: opening sockets and TLS (sockets.py), the form of values (codec.py), pools, retries, what
+a transaction is (the other files of this package).
+
+The rules of the stream: a batch is one write that ends in one Sync, and is read up to its ReadyForQuery before anything
+else is written; a Wire that cannot keep to that (socket error, interrupt, foreign message) closes and is never used again.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections import deque
+from collections.abc import Sequence
+from struct import Struct
+from typing import Any, Final, NamedTuple
+
+from tarbox_core.drivers import sockets
+from tarbox_core.drivers.codec import Plan, accepts, message
+from tarbox_core.drivers.dsn import Dsn
+from tarbox_core.effects import Query, Rows, Statement
+from tarbox_core.errors import ConnectError, ConnectionLost, DiskFullError, RetryableError, SqlError
+
+SMALL: Final = 64 << 10  # a write of this size fits the socket's buffer even when the server has stopped reading
+BUFFER: Final = 256 << 10
+BUFFER_KEPT: Final = 1 << 20  # a larger buffer is let go after the batch that needed it
+STARTING_PAUSE: Final = 0.1  # seconds between attempts while the server starts
+
+_HEADER: Final = Struct(">BI")
+_SYNC: Final = message(b"S", b"")
+_TERMINATE: Final = message(b"X", b"")
+
+_BEGIN: Final = Query(Statement("=begin", "begin"), ())
+_COMMIT: Final = Query(Statement("=commit", "commit"), ())
+_ROLLBACK: Final = Query(Statement("=rollback", "rollback"), ())
+# A commit waits for the disk only if its own transaction wrote to the log, so this one writes a few bytes to it:
+# everything committed before is then hard, whatever the statements of the transaction do.
+_HARDEN: Final = Query(Statement("=harden", "select set_config('synchronous_commit', 'on', true), pg_logical_emit_message(true, 'tarbox', '')"), ())
+
+# Kinds of messages the server sends.
+_AUTHENTICATION, _PARSED, _BOUND, _CLOSED, _DATA, _COMMAND_DONE, _EMPTY, _ERROR = b"R123DCIE"
+_NOTICE, _NOTIFICATION, _PARAMETER, _READY, _ROW_TYPES, _NO_ROWS, _PARAMETER_TYPES = b"NASZTnt"
+
+_plans: dict[Statement, Plan] = {}  # statements are constants of the program, so this is bounded
+
+
+class Notification(NamedTuple):
+    """What NOTIFY sent: by which server process, on which channel."""
+
+    pid: int
+    channel: str
+    payload: str
+
+
+class _Ended(Exception):
+    """The stream is over. `undone`: it is certain that the batch at hand was not committed."""
+
+    def __init__(self, text: str, undone: bool = False) -> None:
+        self.undone = undone
+        super().__init__(text)
+
+
+class Wire:
+    """A connection. Used by one thread at a time; only `cancel` and `abort` may come from another.
+
+    `role` is the role the session works under. Sessions commit asynchronously (see DESIGN.md, Durability) unless
+    `synchronous`. Raises ConnectError that says why there is no connection.
+
+    `status` is "I" outside of a transaction, "T" inside, "E" inside one that failed. `notifications` holds what
+    arrived while something else was read.
+    """
+
+    def __init__(self, dsn: Dsn, role: str | None = None, *, synchronous: bool = False) -> None:
+        self.dsn = dsn
+        self.role = role
+        self.status = "I"
+        self.closed = False
+        self.notifications: deque[Notification] = deque(maxlen=10_000)
+        self.notices: deque[str] = deque(maxlen=100)
+        self.parameters: dict[str, str] = {}
+        self._prepared: dict[Statement, Plan] = {}
+        self._names: dict[str, Statement] = {}
+        self._owed: tuple[list[Plan], list[Plan]] | None = None  # a rollback that was sent and whose reply was not read
+        self._view = memoryview(bytearray(BUFFER))
+        self._pos = self._end = 0
+        commits = "on" if synchronous else "off"
+        settings = {"client_encoding": "UTF8", "synchronous_commit": commits}
+        if dsn.options:
+            settings["options"] = dsn.options
+        if role is None:
+            self._connect(settings)
+            return
+        try:
+            self._connect({**settings, "role": role})
+        except _ParameterRefused:  # a pooler that forwards no settings
+            self._connect({name: value for name, value in settings.items() if name == "client_encoding"})
+            quoted = role.replace('"', '""')
+            try:
+                self.script(f'set role "{quoted}"; set synchronous_commit = {commits}')
+            except SqlError as error:
+                self.close()
+                raise ConnectError(f"{dsn.redacted()}: {error}") from None
+
+    # --- connecting
+
+    def _connect(self, settings: dict[str, str]) -> None:
+        deadline = time.monotonic() + self.dsn.connect_timeout
+        while True:
+            try:
+                attempts = sockets.tls_attempts(self.dsn)
+                for number, tls in enumerate(attempts, 1):
+                    try:
+                        self._log_in(tls, settings)
+                        return
+                    except _LoginRefused:
+                        if number == len(attempts):
+                            raise
+            except _Starting:
+                if time.monotonic() + STARTING_PAUSE > deadline:
+                    raise
+                time.sleep(STARTING_PAUSE)
+
+    def _log_in(self, tls: sockets.Tls, settings: dict[str, str]) -> None:
+        from pg8000.core import CoreConnection
+        from pg8000.exceptions import DatabaseError
+
+        dsn = self.dsn
+        user = dsn.user or sockets.system_user()
+        stream = sockets.connect(dsn, tls)
+        try:
+            connection = CoreConnection(
+                user, database=dsn.database or user, password=dsn.password, sock=stream, ssl_context=False,
+                application_name=dsn.application_name, startup_params=settings,
+            )
+        except BaseException as error:
+            stream.close()
+            if not isinstance(error, Exception):
+                raise
+            # pg8000 says farewell on a connection the server may have closed: the refusal is then the context.
+            cause: BaseException | None = error
+            while cause is not None and not isinstance(cause, DatabaseError):
+                cause = cause.__context__
+            if cause is not None and cause.args and isinstance(cause.args[0], dict):
+                raise _refusal(dsn, user, cause.args[0]) from None
+            if isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError):
+                raise ConnectError(f"{dsn.redacted()}: the server did not answer within {dsn.connect_timeout:g} s") from None
+            if "no password was provided" in str(error):
+                raise ConnectError(f"{dsn.redacted()}: the server wants a password for {user}, and none was given") from None
+            raise ConnectError(f"{dsn.redacted()}: no PostgreSQL greeted us there: {type(error).__name__}: {error}") from error
+        # The server says nothing after its first ReadyForQuery until it is asked, so pg8000's reader holds nothing back.
+        assert connection._usock is stream and connection._backend_key_data is not None
+        connection._sock.close()
+        stream.settimeout(None)
+        self._stream: socket.socket = stream
+        self._tls = tls
+        self._would_block = sockets.would_block(tls)
+        self._key = bytes(connection._backend_key_data)
+        self.pid = int.from_bytes(self._key[:4])
+        self.parameters.update(connection.parameter_statuses)
+
+    # --- running statements
+
+    def execute(self, queries: Sequence[Query], *, begin: bool = False, commit: bool = False, durable: bool = False) -> list[Rows]:
+        """Run the queries in order in one round trip; the rows of each.
+
+        `begin` opens a transaction before the first, `commit` ends it after the last. With `durable`, which counts
+        where `begin` is given, the transaction's commit and all commits before it are on disk when it has returned.
+
+        Raises TypeError or ValueError, with nothing sent, when a value does not fit its parameter. Raises SqlError or
+        a kin when the server refuses a statement: those behind it did not run, and the transaction can only be rolled
+        back. Raises ConnectionLost.
+        """
+        whole = begin and commit  # statements up to one Sync are a transaction by themselves
+        steps = list(queries)
+        lead = 0
+        if begin:
+            if durable:
+                steps.insert(0, _HARDEN)
+                lead = 1
+            if not whole:
+                steps.insert(0, _BEGIN)
+                lead += 1
+        if commit and not whole:
+            steps.append(_COMMIT)
+        if not steps:
+            return []
+        parts: list[bytes] = []
+        plans: list[Plan] = []
+        parsing: list[Plan] = []
+        prepared = self._prepared
+        for statement, values in steps:
+            plan = prepared.get(statement)
+            if plan is None:
+                plan = self._plan(statement)
+                if plan not in parsing:
+                    parts.append(plan.parse)
+                    parsing.append(plan)
+            plan.bind(values, parts)
+            plans.append(plan)
+        parts.append(_SYNC)
+        results = self._trip(b"".join(parts), plans, parsing, commit, len(plans) if whole else len(plans) - 1)
+        return results[lead:lead + len(queries)] if len(results) != len(queries) else results
+
+    def script(self, sql: str) -> None:
+        """Run several statements, without parameters or rows, as one transaction unless they say otherwise."""
+        self._trip(message(b"Q", sql.encode() + b"\0"), [], [], True, 0, "script")
+
+    def rollback(self) -> None:
+        """End an open transaction. The reply is read when the connection is next used."""
+        if self.closed or self.status == "I":
+            return
+        parts: list[bytes] = []
+        plan = self._prepared.get(_ROLLBACK.statement)
+        parsing: list[Plan] = []
+        if plan is None:
+            plan = self._plan(_ROLLBACK.statement)
+            parts.append(plan.parse)
+            parsing.append(plan)
+        plan.bind((), parts)
+        parts.append(_SYNC)
+        try:
+            self._stream.sendall(b"".join(parts))
+        except OSError:
+            self.close()  # which rolls back as well
+            return
+        except BaseException:
+            self.close()
+            raise
+        self._owed = ([plan], parsing)
+        self.status = "I"
+
+    def alive(self) -> bool:
+        """Whether the server is still there, as far as can be told without asking it. Closes the wire if not."""
+        if self.closed:
+            return False
+        try:
+            self._settle()
+            self._absorb(0)
+        except (ConnectionLost, SqlError):
+            self.close()
+        return not self.closed
+
+    def wait_notification(self, timeout: float | None) -> Notification | None:
+        """The next notification, waiting up to `timeout` seconds (None: without end). Raises ConnectionLost."""
+        if self.closed:
+            raise ConnectionLost("the connection is closed")
+        self._settle()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self.notifications:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            self._absorb(left)
+            if left == 0 and not self.notifications:
+                return None
+        return self.notifications.popleft()
+
+    def cancel(self) -> None:
+        """Ask the server, over a connection of its own, to stop what this one runs. May come too late to matter.
+
+        Raises ConnectError when the server cannot be reached.
+        """
+        try:
+            with sockets.connect(self.dsn, self._tls) as stream:
+                stream.sendall(message(b"", b"\x04\xd2\x16\x2e" + self._key))  # 80877102
+                while stream.recv(64):
+                    pass
+        except OSError as error:
+            raise ConnectError(f"{self.dsn.redacted()}: cannot cancel: {error}") from None
+
+    def abort(self) -> None:
+        """Break the connection under a thread that waits for it; that thread gets ConnectionLost."""
+        try:
+            self._stream.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return  # already down, which is what was wanted
+
+    def close(self) -> None:
+        """Leave. An open transaction is rolled back by the server. May be called again."""
+        if self.closed:
+            return
+        self.closed = True
+        self.status = "I"
+        try:
+            self._stream.setblocking(False)
+            self._stream.send(_TERMINATE)
+        except OSError:
+            pass  # a farewell; the server notices the end of the stream as well
+        finally:
+            self._stream.close()
+            self._view = memoryview(b"")
+
+    def abandon(self) -> None:
+        """Forget a connection that belongs to the parent of this process: the parent's session goes on."""
+        self.closed = True
+        self._stream.close()
+
+    # --- the stream
+
+    def _plan(self, statement: Statement) -> Plan:
+        plan = _plans.get(statement)
+        if plan is None:
+            plan = _plans[statement] = Plan(statement)
+        if self._names.setdefault(statement.name, statement) is not statement:
+            raise ValueError(f"two different statements are called {statement.name}")
+        return plan
+
+    def _trip(self, data: bytes, plans: list[Plan], parsing: list[Plan], commit: bool, commit_at: int, what: str = "") -> list[Rows]:
+        if self.closed:
+            raise ConnectionLost("the connection is closed")
+        if self._owed is not None:
+            self._settle()
+        sent = False
+        try:
+            if len(data) <= SMALL:
+                self._stream.sendall(data)
+            else:
+                self._send_large(data)
+            sent = True
+            results, failure = self._collect(plans, parsing, commit_at, what)
+        except _Ended as end:
+            self.close()
+            raise ConnectionLost(f"connection lost: {end}", commit and sent and not end.undone) from None
+        except OSError as error:
+            self.close()
+            raise ConnectionLost(f"connection lost: {error}", commit and sent) from None
+        except BaseException:
+            self.close()
+            raise
+        if failure is not None:
+            if isinstance(failure, TypeError):
+                self.close()  # its statement is prepared, and would not be checked again
+            raise failure
+        return results
+
+    def _settle(self) -> None:
+        """Read the reply to a rollback that was sent before."""
+        if self._owed is None:
+            return
+        (plans, parsing), self._owed = self._owed, None
+        try:
+            _, failure = self._collect(plans, parsing, 0, "rollback")
+        except (_Ended, OSError) as error:
+            self.close()
+            raise ConnectionLost(f"connection lost: {error}") from None
+        except BaseException:
+            self.close()
+            raise
+        if failure is not None:
+            self.close()
+            raise failure
+
+    def _send_large(self, data: bytes) -> None:
+        """Write more than the sockets' buffers hold: the server may have to get rid of replies before it reads on."""
+        left = memoryview(data)
+        stream = self._stream
+        stream.setblocking(False)
+        try:
+            while left:
+                try:
+                    left = left[stream.send(left[:BUFFER]):]
+                except self._would_block:
+                    if sockets.wait(stream, write=True, timeout=None):
+                        self._receive()
+        finally:
+            stream.setblocking(True)
+
+    def _receive(self) -> None:
+        """One read of whatever has arrived into free room; on a stream that does not block, perhaps nothing."""
+        if len(self._view) - self._end < SMALL:
+            self._make_room(self._end - self._pos + SMALL)
+        try:
+            got = self._stream.recv_into(self._view[self._end:])
+        except self._would_block:
+            return
+        if not got:
+            raise _Ended("the server closed it")
+        self._end += got
+
+    def _make_room(self, need: int) -> None:
+        """Room for `need` bytes from the first unread one on."""
+        rest = self._end - self._pos
+        if need > len(self._view):
+            bigger = memoryview(bytearray(1 << (need + SMALL - 1).bit_length()))
+            bigger[:rest] = self._view[self._pos:self._end]
+            self._view = bigger
+        else:
+            self._view[:rest] = self._view[self._pos:self._end]
+        self._pos, self._end = 0, rest
+
+    def _fill(self, need: int) -> None:
+        """Read until `need` unread bytes are here."""
+        if self._pos == self._end:
+            self._pos = self._end = 0
+        if self._pos + need > len(self._view):
+            self._make_room(need)
+        stream = self._stream
+        while self._end - self._pos < need:
+            got = stream.recv_into(self._view[self._end:])
+            if not got:
+                raise _Ended("the server closed it")
+            self._end += got
+
+    def _collect(self, plans: list[Plan], parsing: list[Plan], commit_at: int, what: str) -> tuple[list[Rows], SqlError | TypeError | None]:
+        """Read replies up to ReadyForQuery: the rows of each plan, and the first failure.
+
+        When `commit_at` statements are complete, the commit is under way. Raises _Ended, OSError.
+        """
+        results: list[Rows] = []
+        rows: Rows = []
+        failure: SqlError | TypeError | None = None
+        done = parsed = 0
+        last = len(plans)
+        decode = plans[0].decode if plans else None
+        view, pos, end = self._view, self._pos, self._end
+        header = _HEADER.unpack_from
+        while True:
+            have = end - pos
+            size = 5
+            if have >= 5:
+                kind, size = header(view, pos)
+                size += 1
+            if have < size:
+                self._pos = pos
+                self._fill(size)
+                view, pos, end = self._view, self._pos, self._end
+                continue
+            if kind == _DATA:
+                if decode is not None:
+                    rows.append(decode(view, pos, size))
+            elif kind == _COMMAND_DONE or kind == _EMPTY:
+                results.append(rows)
+                rows = []
+                done += 1
+                decode = plans[done].decode if done < last else None
+            elif kind == _READY:
+                self.status = chr(view[pos + 5])
+                break
+            elif kind == _PARSED:
+                plan = parsing[parsed]
+                self._prepared[plan.statement] = plan
+                parsed += 1
+            elif kind == _ROW_TYPES or kind == _NO_ROWS:
+                if parsed and failure is None:
+                    failure = _mismatch(parsing[parsed - 1].statement, bytes(view[pos + 5:pos + size]) if kind == _ROW_TYPES else b"\0\0")
+                    if failure is not None:
+                        plans, decode, last = [], None, 0
+            elif kind == _ERROR:
+                fields = _fields(view[pos + 5:pos + size])
+                if fields.get("V", fields.get("S")) in ("FATAL", "PANIC"):
+                    raise _Ended(fields.get("M", "the server ended it"), undone=failure is not None or done < commit_at)
+                if failure is None:
+                    failure = _sql_error(fields, plans[done].statement.name.lstrip("=") if done < last else what or "commit")
+            elif kind != _BOUND and kind != _PARAMETER_TYPES:
+                self._aside(kind, view[pos + 5:pos + size])
+            pos += size
+        self._pos = pos + size
+        self._end = end
+        if self._pos == end:
+            self._pos = self._end = 0
+            if len(view) > BUFFER_KEPT:
+                self._view = memoryview(bytearray(BUFFER))
+        return results, failure
+
+    def _absorb(self, timeout: float | None) -> None:
+        """Take in what the server sends unasked, waiting up to `timeout` seconds for it."""
+        try:
+            if self._end - self._pos < 5 and not sockets.wait(self._stream, write=False, timeout=timeout):
+                return
+            self._stream.setblocking(False)
+            try:
+                self._receive()
+            finally:
+                self._stream.setblocking(True)
+            while self._end - self._pos >= 5:
+                kind, size = _HEADER.unpack_from(self._view, self._pos)
+                if self._end - self._pos <= size:
+                    self._fill(size + 1)
+                body = self._view[self._pos + 5:self._pos + 1 + size]
+                if kind == _ERROR:
+                    raise _Ended(_fields(body).get("M", "the server ended it"))
+                self._aside(kind, body)
+                self._pos += size + 1
+        except (_Ended, OSError) as error:
+            self.close()
+            raise ConnectionLost(f"connection lost: {error}") from None
+        except BaseException:
+            self.close()
+            raise
+
+    def _aside(self, kind: int, body: memoryview) -> None:
+        """A message that may come at any time."""
+        if kind == _NOTIFICATION:
+            channel, payload = bytes(body[4:-1]).split(b"\0", 1)
+            self.notifications.append(Notification(int.from_bytes(body[:4]), channel.decode(), payload.decode()))
+        elif kind == _NOTICE:
+            self.notices.append(_fields(body).get("M", ""))
+        elif kind == _PARAMETER:
+            name, value = bytes(body[:-1]).split(b"\0", 1)
+            self.parameters[name.decode()] = value.decode()
+        else:
+            raise _Ended(f"the server sent a message of kind {chr(kind)!r}, which was not asked for")
+
+
+# --- what the server says when it refuses
+
+class _LoginRefused(ConnectError):
+    """By pg_hba.conf, which may depend on whether the connection is encrypted."""
+
+
+class _Starting(ConnectError):
+    """The server starts up, shuts down or recovers."""
+
+
+class _ParameterRefused(ConnectError):
+    """A setting was not taken at the start of the session."""
+
+
+def _fields(body: memoryview) -> dict[str, str]:
+    """The fields of an ErrorResponse or NoticeResponse, by their letter."""
+    return {chr(field[0]): field[1:].decode("utf-8", "replace") for field in bytes(body).split(b"\0") if field}
+
+
+def _sql_error(fields: dict[str, str], name: str) -> SqlError:
+    code = fields.get("C", "XX000")
+    text = fields.get("M", "the server gave no reason")
+    if detail := fields.get("D"):
+        text = f"{text}: {detail}"
+    kind = SqlError
+    if code in ("40001", "40P01"):
+        kind = RetryableError
+    elif code == "53100" or (code[:2] in ("58", "XX") and "no space left" in text.lower()):
+        kind = DiskFullError
+    return kind(code, text, name)
+
+
+def _refusal(dsn: Dsn, user: str, fields: dict[str, Any]) -> ConnectError:
+    code, text = str(fields.get("C", "")), str(fields.get("M", "the server gave no reason"))
+    where = dsn.redacted()
+    if code == "28P01":
+        return ConnectError(f"{where}: wrong password for {user}, or no such role")
+    if code == "28000":
+        return _LoginRefused(f"{where}: the server lets {user} not in: {text}")
+    if code == "3D000":
+        return ConnectError(f"{where}: there is no database {dsn.database or user}")
+    if code == "53300":
+        return ConnectError(f"{where}: the server has no connection left: {text}")
+    if code == "57P03":
+        return _Starting(f"{where}: the server is not ready: {text}")
+    if code == "08P01":
+        return _ParameterRefused(f"{where}: {text}")
+    return ConnectError(f"{where}: {text} (SQLSTATE {code})")
+
+
+def _mismatch(statement: Statement, description: bytes) -> TypeError | None:
+    """What differs between a RowDescription and the statement's `returns`. A statement that declares none takes any."""
+    if not statement.returns:
+        return None
+    count = int.from_bytes(description[:2])
+    if count != len(statement.returns):
+        return TypeError(f"statement {statement.name}: gives {count} columns, declares {len(statement.returns)}")
+    pos = 2
+    for number, declared in enumerate(statement.returns, 1):
+        stop = description.index(b"\0", pos)
+        oid = int.from_bytes(description[stop + 7:stop + 11])
+        if not accepts(declared, oid):
+            return TypeError(f"statement {statement.name}: column {number} ({description[pos:stop].decode()}) has type oid {oid}, is declared {declared}")
+        pos = stop + 19
+    return None
