@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import errno
-import stat
 from collections.abc import Sequence
 
-from tarbox_core import access
+from tarbox_core import access, making
 from tarbox_core import statements as sql
 from tarbox_core.effects import Op, Query, finish, many, run
 from tarbox_core.errors import FsError
@@ -26,11 +25,13 @@ from tarbox_core.types import (
 )
 
 PAGE = 1024  # names fetched at once
-TARGET_MAX = 4095
 
 
 def lookup(s: Session, caller: Caller, parent: int, name: bytes) -> Op[Attr]:
     """What a name stands for. ENOENT, ENOTDIR, EACCES, ENAMETOOLONG; "." and ".." are understood."""
+    waiting = s.waiting.get((parent, name))
+    if waiting is not None:
+        return waiting.attr()
     if len(name) > NAME_MAX:
         raise FsError(errno.ENAMETOOLONG, name)
     queries = [sql.CHILD(*s.key, parent, name)]
@@ -48,8 +49,13 @@ def lookup(s: Session, caller: Caller, parent: int, name: bytes) -> Op[Attr]:
         if name == b"..":
             rows = yield from run(sql.INODE(*s.key, up.parent))
             return found(rows[0], name)
-    child = found(rows[0], name)
+    if not rows[0]:
+        s.saw_absent(parent, name)
+        raise FsError(errno.ENOENT, name)
+    child = Attr._make(rows[0][0])
     s.names.saw(child.ino, parent, name)
+    if child.is_dir:
+        s.folders.put(child.ino, (child.mode, child.gid))
     return s.current(child)
 
 
@@ -61,55 +67,6 @@ def _parent(s: Session, caller: Caller, rows: Sequence[tuple[object, ...]], ino:
     if up.nlink == 0:
         raise FsError(errno.ENOENT, name)
     return up
-
-
-def make(
-    s: Session, caller: Caller, parent: int, name: bytes, mode: int, *, rdev: int = 0, target: bytes | None = None
-) -> Op[Attr]:
-    """A new inode of any type under a new name. `mode` carries the type.
-
-    In a set-gid directory it gets the directory's group, and a directory the bit too. EEXIST, ENOENT (no parent, or
-    one that was removed), ENOTDIR, EACCES, ENAMETOOLONG, EROFS.
-    """
-    check_name(name)
-    if target is not None and not 0 < len(target) <= TARGET_MAX:
-        raise FsError(errno.ENAMETOOLONG if target else errno.ENOENT, name)
-    rows = yield from s.begin(
-        sql.INODE(*s.key, parent),
-        sql.CHILD(*s.key, parent, name),
-        shared=(s.dir_lock(parent),),
-        exclusive=(s.name_lock(parent, name),),
-    )
-    up = _parent(s, caller, rows[0], parent, name)
-    if rows[1]:
-        raise FsError(errno.EEXIST, name)
-    if s.enforce:
-        access.require(caller, up, W_OK | X_OK, name)
-    is_dir = stat.S_ISDIR(mode)
-    gid = caller.gid
-    if up.mode & stat.S_ISGID:
-        gid = up.gid
-        if is_dir:
-            mode |= stat.S_ISGID
-    ino = yield from s.take_number()
-    now = s.clock()
-    size = len(target) if target is not None else 0
-    inline = b"" if stat.S_ISREG(mode) else None
-    attr = Attr(
-        ino, mode, caller.uid, gid, 2 if is_dir else 1, size, 0, rdev, now, now, now, s.layer, parent if is_dir else 0
-    )
-    yield from finish(
-        *copied_up(s, (up,)),
-        sql.DENTRY_PUT(s.tenant, s.layer, parent, name, ino, mode >> 12),
-        sql.INODE_PUT(s.tenant, s.layer, ino, mode, attr.uid, gid, attr.nlink, size, 0, rdev, now, attr.parent, target, inline),
-        sql.INODE_TOUCH(s.tenant, s.layer, parent, now, 1 if is_dir else 0),
-        *s.record(caller, _MADE.get(mode >> 12, "mknod"), ino, s.names.path(parent, name)),
-    )
-    s.names.saw(ino, parent, name)
-    return attr
-
-
-_MADE = {4: "mkdir", 8: "create", 10: "symlink"}
 
 
 def link(s: Session, caller: Caller, ino: int, parent: int, name: bytes) -> Op[Attr]:
@@ -369,7 +326,7 @@ class OpenDir:
             dots = [Entry(b".", self.ino, 4, 1, None), Entry(b"..", up, 4, 2, None)]
             return dots[offset : offset + limit]
         if self._page is None or not self._page[0] <= offset < self._page[0] + len(self._page[1]):
-            yield from self._fetch(offset, plus)
+            yield from making.settling(self._s, self._fetch(offset, plus))
         if self._page is None:
             return []
         first, entries = self._page
@@ -404,6 +361,7 @@ def _page(s: Session, ino: int, after: bytes, first: int, plus: bool) -> Op[list
     for name, attr in zip(names, attrs, strict=True):
         if attr.is_dir:
             s.names.saw(attr.ino, ino, name)
+            s.folders.put(attr.ino, (attr.mode, attr.gid))
     return [Entry(name, a.ino, a.kind, offset, s.current(a)) for name, a, offset in zip(names, attrs, offsets, strict=True)]
 
 

@@ -8,6 +8,7 @@ crosses into an operation.
 from __future__ import annotations
 
 import errno as _errno
+from typing import ClassVar
 
 
 class TarboxError(Exception):
@@ -18,7 +19,7 @@ class FsError(TarboxError):
     """A POSIX failure. `errno` is one of the errno module's numbers; `subject` names the path, name or inode."""
 
     # The messages are ours: the core imports no os, and WASI's libc words differ from glibc's.
-    _WORDS = {
+    _WORDS: ClassVar = {
         _errno.EPERM: "operation not permitted",
         _errno.ENOENT: "no such file or directory",
         _errno.EIO: "input/output error",

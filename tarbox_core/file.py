@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import errno
 
-from tarbox_core import access, space
+from tarbox_core import access, making, space
 from tarbox_core import statements as sql
 from tarbox_core.content import Pieces, chunk_of, hash_at, inline_max, stored_bytes, with_hashes
-from tarbox_core.effects import Op, Query, finish, run
+from tarbox_core.effects import Op, Query, Row, finish, run
 from tarbox_core.errors import FsError, RetryableError
 from tarbox_core.hashing import digests
-from tarbox_core.inode import copied_up, found
+from tarbox_core.inode import Change, changed, copied_up, found
 from tarbox_core.session import Session
 from tarbox_core.types import HOLE, R_OK, W_OK, Attr, Caller
 
@@ -27,8 +27,10 @@ AHEAD = 1 << 20  # bytes fetched beyond a sequential read
 class OpenFile:
     """A regular file in use: what is stored of it, as far as this session has seen, and what is yet to be stored."""
 
-    def __init__(self, s: Session, attr: Attr, inline: bytes | None) -> None:
+    def __init__(self, s: Session, attr: Attr, inline: bytes | None, new: making.New | None = None) -> None:
         self._s = s
+        self.operations: list[str] = []  # what was done to a new file, for the audit
+        self.new = new  # it is not stored at all yet, and `stored` is what it will be without its content
         self.ino = attr.ino
         self.stored = attr
         self.inline = inline  # the stored content of a small file
@@ -52,7 +54,7 @@ class OpenFile:
 
     @property
     def dirty(self) -> bool:
-        return bool(self.pieces) or self.killed or self.pieces.end > self.stored.size
+        return bool(self.pieces) or self.new is not None or self.killed or self.pieces.end > self.stored.size
 
     @property
     def unlinked(self) -> bool:
@@ -63,7 +65,8 @@ class OpenFile:
         if not self.dirty:
             return self.stored
         mode = access.without_suid(self.stored.mode) if self.killed else self.stored.mode
-        return self.stored._replace(mode=mode, size=self.size, mtime=self.mtime, ctime=self.mtime)
+        mtime = self.mtime or self.stored.mtime
+        return self.stored._replace(mode=mode, size=self.size, mtime=mtime, ctime=max(mtime, self.stored.ctime))
 
     def overlay(self, attr: Attr) -> Attr:
         """Take note of attributes just read, where they are newer; what a caller should see."""
@@ -181,6 +184,14 @@ class OpenFile:
         if not self.dirty:
             return
         s = self._s
+        if self.new is not None:
+            if self.size <= inline_max(s.block_size):
+                yield from self._store_new(self.new)
+                return
+            attr = self.attr()._replace(size=0, blocks=0)
+            rows = yield from run(*making.queries(s, self.new, attr, target=None, inline=b"", also=self.operations))
+            if rows[1][0][6] != self.ino:
+                self.stored = self._made(self.new, attr, rows[1][0])
         size_then = self.size
         tail = chunk_of(max(0, self.stored.size - 1) // s.block_size)
         chunks = sorted({chunk_of(index) for index in self.pieces} | {0, tail})
@@ -234,6 +245,44 @@ class OpenFile:
         )
         self._stored(after, None, new)
 
+    def _store_new(self, new: making.New) -> Op[None]:
+        """The file and its small content at once."""
+        s = self._s
+        content = self.pieces.read(0, self.size, {}) if self.size else b""
+        attr = self.attr()._replace(blocks=len(content))
+        rows = yield from finish(
+            *making.queries(s, new, attr, target=None, inline=content, written=self._written, also=self.operations)
+        )
+        if rows[1][0][6] == self.ino:  # stored meanwhile, without the content
+            self.settled()
+            raise RetryableError("40001", "the file was stored meanwhile")
+        self._stored(self._made(new, attr, rows[1][0]), content, {})
+
+    def _made(self, new: making.New, attr: Attr, row: Row) -> Attr:
+        try:
+            return making.made(self._s, new, attr, row)
+        except FsError:  # another door took the name or the directory: there is no place for this file
+            self.settled()
+            self.pieces.clear()
+            self.killed = False
+            self._s.files.pop(self.ino, None)
+            raise
+
+    def change(self, caller: Caller, change: Change) -> Attr:
+        """chmod, chown and utimens of a new file."""
+        self.stored = changed(self._s, caller, self.stored, change)
+        if change.mtime is not None:
+            self.mtime = self.stored.mtime
+        self.operations.append(change.operation)
+        return self.attr()
+
+    def settled(self) -> None:
+        """The new file is stored, its content perhaps not."""
+        if self.new is not None:
+            self._s.waiting.pop((self.new.parent, self.new.name), None)
+            self.new = None
+            self.operations = []
+
     def _partial(self, stored_size: int, size: int) -> list[int]:
         """The gathered blocks that need their stored content to be whole in a file of `size`."""
         block_size = self._s.block_size
@@ -276,6 +325,7 @@ class OpenFile:
         self.pieces.clear()
         self.killed = False
         self._written = 0
+        self.settled()
         if self.closing:
             self._s.files.pop(self.ino, None)
 
@@ -291,13 +341,13 @@ class OpenFile:
     # --- extent
 
     def truncate(self, caller: Caller, size: int, *, kill_suid: bool = False) -> Op[None]:
-        return space.truncate(self._s, self, caller, size, kill_suid=kill_suid)
+        return making.settling(self._s, space.truncate(self._s, self, caller, size, kill_suid=kill_suid))
 
     def fallocate(self, caller: Caller, mode: int, offset: int, length: int) -> Op[None]:
-        return space.fallocate(self._s, self, caller, mode, offset, length)
+        return making.settling(self._s, space.fallocate(self._s, self, caller, mode, offset, length))
 
     def seek(self, caller: Caller, offset: int, whence: int) -> Op[int]:
-        return space.seek(self._s, self, offset, whence)
+        return making.settling(self._s, space.seek(self._s, self, offset, whence))
 
     # --- the end of an open
 
@@ -345,11 +395,16 @@ def open(
     return hold(s, attr, inline, caller, kill_suid=kill_suid)
 
 
-def hold(s: Session, attr: Attr, inline: bytes | None, caller: Caller, *, kill_suid: bool = False) -> OpenFile:
-    """The session's OpenFile of an inode, whose row was just read, with one use more."""
+def hold(
+    s: Session, attr: Attr, inline: bytes | None, caller: Caller, *, kill_suid: bool = False, new: making.New | None = None
+) -> OpenFile:
+    """The session's OpenFile of an inode, whose row was just read or is to be made, with one use more."""
     file = s.files.get(attr.ino)
     if file is None:
-        file = s.files.setdefault(attr.ino, OpenFile(s, attr, inline))
+        file = s.files.setdefault(attr.ino, OpenFile(s, attr, inline, new))
+        if new is not None:
+            file.dirty_since = s.clock()
+            s.waiting[new.parent, new.name] = file
     else:
         file.refresh(attr, inline)
     if kill_suid and access.without_suid(attr.mode) != attr.mode:

@@ -12,7 +12,7 @@ import stat
 from collections.abc import Callable
 from typing import TypeVar
 
-from tarbox_core import access, audit, directory, file, inode, path, xattr
+from tarbox_core import access, audit, directory, file, inode, making, path, xattr
 from tarbox_core import statements as sql
 from tarbox_core.directory import OpenDir
 from tarbox_core.effects import Op, finish, run
@@ -34,7 +34,7 @@ class Filesystem:
     """A tenant's tree at one head.
 
     `clock` gives ns since the epoch. `enforce`: check permissions here (a mount with default_permissions lets the
-    kernel do it and passes False).
+    kernel do it and passes False). `defer`: a new file may wait in memory for its first flush.
     """
 
     def __init__(
@@ -47,11 +47,13 @@ class Filesystem:
         audit: bool = True,
         audit_batch: int = 100,
         block_cache: int = BLOCK_CACHE,
+        defer: bool = False,
     ) -> None:
         self.tenant = tenant
         self.session = Session(
             tenant, clock, enforce=enforce, read_only=read_only, audit=audit, audit_batch=audit_batch, block_cache=block_cache
         )
+        self.session.defer = defer
         self._usage: tuple[int, StatFs] | None = None
 
     # --- names and attributes
@@ -60,8 +62,14 @@ class Filesystem:
         return directory.lookup(self.session, caller, parent, name)
 
     def getattr(self, ino: int) -> Op[Attr]:
-        attr = yield from inode.getattr(self.session, ino)
-        return self.session.current(attr)
+        s = self.session
+        opened = s.files.get(ino)
+        if opened is not None and opened.new is not None:
+            return opened.attr()
+        attr = yield from inode.getattr(s, ino)
+        if attr.is_dir:
+            s.folders.put(ino, (attr.mode, attr.gid))
+        return s.current(attr)
 
     def setattr(
         self,
@@ -84,9 +92,11 @@ class Filesystem:
                 raise FsError(errno.EINVAL, ino)
             attr = yield from audit.failing(s, caller, "truncate", ino, None, self._truncate(caller, ino, size, kill_suid))
             return attr
-        op = inode.setattr(s, caller, ino, mode, uid, gid, atime, mtime, ctime, kill_suid)
-        attr = yield from audit.failing(s, caller, "setattr", ino, None, op)
+        change = inode.Change(mode, uid, gid, atime, mtime, ctime, kill_suid)
         opened = s.files.get(ino)
+        if opened is not None and opened.new is not None:
+            return opened.change(caller, change)
+        attr = yield from audit.failing(s, caller, change.operation, ino, None, inode.setattr(s, caller, ino, change))
         if opened is not None and opened.dirty and mtime is not None:
             opened.mtime = attr.mtime  # a time set after the writes outlives their flush
         return s.current(attr)
@@ -106,7 +116,7 @@ class Filesystem:
         return opened.attr()
 
     def access(self, caller: Caller, ino: int, mask: int) -> Op[None]:
-        return inode.check_access(self.session, caller, ino, mask)
+        return making.settling(self.session, inode.check_access(self.session, caller, ino, mask))
 
     def readlink(self, caller: Caller, ino: int) -> Op[bytes]:
         return inode.readlink(self.session, caller, ino)
@@ -117,14 +127,14 @@ class Filesystem:
             mode |= stat.S_IFREG
         if stat.S_ISDIR(mode) or stat.S_ISLNK(mode):
             raise FsError(errno.EINVAL, name)
-        return self._failing(caller, "mknod", parent, name, directory.make(self.session, caller, parent, name, mode, rdev=rdev))
+        return self._failing(caller, "mknod", parent, name, making.make(self.session, caller, parent, name, mode, rdev=rdev))
 
     def mkdir(self, caller: Caller, parent: int, name: bytes, mode: int) -> Op[Attr]:
         mode = stat.S_IFDIR | mode & 0o7777
-        return self._failing(caller, "mkdir", parent, name, directory.make(self.session, caller, parent, name, mode))
+        return self._failing(caller, "mkdir", parent, name, making.make(self.session, caller, parent, name, mode))
 
     def symlink(self, caller: Caller, parent: int, name: bytes, target: bytes) -> Op[Attr]:
-        op = directory.make(self.session, caller, parent, name, stat.S_IFLNK | 0o777, target=target)
+        op = making.make(self.session, caller, parent, name, stat.S_IFLNK | 0o777, target=target)
         return self._failing(caller, "symlink", parent, name, op)
 
     def link(self, caller: Caller, ino: int, parent: int, name: bytes) -> Op[Attr]:
@@ -141,15 +151,19 @@ class Filesystem:
         return self._failing(caller, "rename", parent, name, op)
 
     def _failing(self, caller: Caller, operation: str, parent: int, name: bytes, op: Op[R]) -> Op[R]:
-        return audit.failing(self.session, caller, operation, parent, name, op)
+        return making.settling(self.session, audit.failing(self.session, caller, operation, parent, name, op))
 
     # --- open files and directories
 
     def create(self, caller: Caller, parent: int, name: bytes, mode: int, *, exclusive: bool = False) -> Op[tuple[Attr, OpenFile]]:
         """Make and open a regular file; without `exclusive` one that is there is opened."""
         s = self.session
+        if making.may_wait(s, parent, name):
+            attr, new = yield from making.postpone(s, caller, parent, name, stat.S_IFREG | mode & 0o7777)
+            opened = file.hold(s, attr, b"", caller, new=new)
+            return opened.attr(), opened
         try:
-            attr = yield from directory.make(s, caller, parent, name, stat.S_IFREG | mode & 0o7777)
+            attr = yield from making.make(s, caller, parent, name, stat.S_IFREG | mode & 0o7777)
         except FsError as error:
             if error.errno != errno.EEXIST or exclusive:
                 s.note(caller, "create", parent, s.names.path(parent, name), result=error.errno)
@@ -166,10 +180,10 @@ class Filesystem:
         """The inode's OpenFile, with one use more: each open wants its release."""
         s = self.session
         op = file.open(s, caller, ino, read=read, write=write, truncate=truncate, kill_suid=kill_suid)
-        return audit.failing(s, caller, "open", ino, None, op)
+        return making.settling(s, audit.failing(s, caller, "open", ino, None, op))
 
     def opendir(self, caller: Caller, ino: int) -> Op[OpenDir]:
-        return directory.opendir(self.session, caller, ino)
+        return making.settling(self.session, directory.opendir(self.session, caller, ino))
 
     def copy_range(self, caller: Caller, src: OpenFile, src_off: int, dst: OpenFile, dst_off: int, length: int) -> Op[int]:
         """copy_file_range(2) within the tree: how much was copied, 0 at the end of the source. Blocks are shared, not doubled."""
@@ -179,16 +193,16 @@ class Filesystem:
     # --- extended attributes
 
     def getxattr(self, caller: Caller, ino: int, name: bytes) -> Op[bytes]:
-        return xattr.get(self.session, caller, ino, name)
+        return making.settling(self.session, xattr.get(self.session, caller, ino, name))
 
     def setxattr(self, caller: Caller, ino: int, name: bytes, value: bytes, flags: int = 0) -> Op[None]:
-        return xattr.put(self.session, caller, ino, name, value, flags)
+        return making.settling(self.session, xattr.put(self.session, caller, ino, name, value, flags))
 
     def listxattr(self, caller: Caller, ino: int) -> Op[list[bytes]]:
-        return xattr.names(self.session, caller, ino)
+        return making.settling(self.session, xattr.names(self.session, caller, ino))
 
     def removexattr(self, caller: Caller, ino: int, name: bytes) -> Op[None]:
-        return xattr.drop(self.session, caller, ino, name)
+        return making.settling(self.session, xattr.drop(self.session, caller, ino, name))
 
     # --- the whole
 
@@ -220,15 +234,17 @@ class Filesystem:
         return audit.flush(self.session, 1 if all else self.session.audit_batch)
 
     def sync(self, caller: Caller) -> Op[None]:
-        """Harden everything committed so far; the doors flush dirty files before. To be run with durable=True."""
+        """Harden everything committed so far, and write the batched records; the doors flush dirty files before. To be
+        run with durable=True."""
         if self.session.read_only:
-            return
-        yield from finish(sql.HARDEN(), *self.session.record(caller, "sync", 1, "/"))
+            yield from audit.flush(self.session)
+        else:
+            yield from audit.flush(self.session, 0, sql.HARDEN())
 
     # --- path verbs
 
     def resolve(self, caller: Caller, path_: bytes, *, follow: bool = True) -> Op[Attr]:
-        return path.resolve(self.session, caller, path_, follow=follow)
+        return making.settling(self.session, path.resolve(self.session, caller, path_, follow=follow))
 
     def resolve_parent(self, caller: Caller, path_: bytes) -> Op[tuple[Attr, bytes]]:
-        return path.resolve_parent(self.session, caller, path_)
+        return making.settling(self.session, path.resolve_parent(self.session, caller, path_))

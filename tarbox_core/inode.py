@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import stat
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from tarbox_core import access
 from tarbox_core import statements as sql
@@ -12,6 +13,8 @@ from tarbox_core.effects import Op, Query, Rows, finish
 from tarbox_core.errors import FsError
 from tarbox_core.session import Session
 from tarbox_core.types import NOW, W_OK, Attr, Caller
+
+ATTR_FIELDS = len(Attr._fields)  # a row may have more columns behind them
 
 
 def getattr(s: Session, ino: int) -> Op[Attr]:
@@ -23,7 +26,7 @@ def getattr(s: Session, ino: int) -> Op[Attr]:
 def found(rows: Rows, subject: int | bytes) -> Attr:
     if not rows:
         raise FsError(errno.ENOENT, subject)
-    return Attr._make(rows[0])
+    return Attr._make(rows[0][:ATTR_FIELDS])
 
 
 def copied_up(s: Session, attrs: Iterable[Attr]) -> list[Query]:
@@ -51,66 +54,76 @@ def check_access(s: Session, caller: Caller, ino: int, mask: int) -> Op[None]:
     access.require(caller, attr, mask)
 
 
-def setattr(
-    s: Session,
-    caller: Caller,
-    ino: int,
-    mode: int | None,
-    uid: int | None,
-    gid: int | None,
-    atime: int | None,
-    mtime: int | None,
-    ctime: int | None,
-    kill_suid: bool,
-) -> Op[Attr]:
-    """chmod, chown and utimens in one: what is None stays. Times in ns or NOW. EPERM, EACCES, EROFS.
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What chmod, chown and utimens change; what is None stays. Times in ns or NOW."""
 
-    Changing an owner takes set-uid (and set-gid of an executable) from a file, as on ext4.
-    """
+    mode: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+    atime: int | None = None
+    mtime: int | None = None
+    ctime: int | None = None
+    kill_suid: bool = False
+
+    @property
+    def operation(self) -> str:
+        if self.uid is not None or self.gid is not None:
+            return "chown"
+        return "chmod" if self.mode is not None else "utimens"
+
+
+def setattr(s: Session, caller: Caller, ino: int, change: Change) -> Op[Attr]:
+    """chmod, chown and utimens in one. EPERM, EACCES, EROFS."""
     rows = yield from s.begin(sql.INODE(*s.key, ino), exclusive=(s.inode_lock(ino),))
     attr = found(rows[0], ino)
-    now = s.clock()
-    if s.enforce:
-        _check_setattr(caller, attr, mode, uid, gid, atime, mtime)
-    new_mode = None if mode is None else attr.mode & ~0o7777 | mode & 0o7777
-    if new_mode is not None and s.enforce and caller.uid != 0 and not attr.is_dir and not caller.in_group(attr.gid):
-        new_mode &= ~stat.S_ISGID
-    if (uid is not None or gid is not None or kill_suid) and attr.is_reg:
-        new_mode = access.without_suid(attr.mode if new_mode is None else new_mode)
-    times = [now if t == NOW else t for t in (atime, mtime)]
-    after = attr._replace(
-        mode=attr.mode if new_mode is None else new_mode,
-        uid=attr.uid if uid is None else uid,
-        gid=attr.gid if gid is None else gid,
-        atime=attr.atime if times[0] is None else times[0],
-        mtime=attr.mtime if times[1] is None else times[1],
-        ctime=now if ctime is None or ctime == NOW else ctime,
-        layer=s.layer,
-    )
-    operation = "chown" if uid is not None or gid is not None else "chmod" if mode is not None else "utimens"
+    after = changed(s, caller, attr, change)
     yield from finish(
         *copied_up(s, (attr,)),
         sql.INODE_SET(s.tenant, s.layer, ino, after.mode, after.uid, after.gid, after.atime, after.mtime, after.ctime, None),
-        *s.record(caller, operation, ino, s.names.path(ino), metadata=_changes(attr, after)),
+        *s.record(caller, change.operation, ino, s.names.path(ino), metadata=_changes(attr, after)),
     )
     return after
 
 
-def _check_setattr(
-    caller: Caller, attr: Attr, mode: int | None, uid: int | None, gid: int | None, atime: int | None, mtime: int | None
-) -> None:
-    if mode is not None:
+def changed(s: Session, caller: Caller, attr: Attr, change: Change) -> Attr:
+    """The attributes after a change that the caller may make; EPERM or EACCES where not.
+
+    A new owner takes set-uid (and set-gid of an executable) from a file, as on ext4.
+    """
+    now = s.clock()
+    if s.enforce:
+        _check_setattr(caller, attr, change)
+    mode = attr.mode if change.mode is None else attr.mode & ~0o7777 | change.mode & 0o7777
+    if change.mode is not None and s.enforce and caller.uid != 0 and not attr.is_dir and not caller.in_group(attr.gid):
+        mode &= ~stat.S_ISGID
+    if (change.uid is not None or change.gid is not None or change.kill_suid) and attr.is_reg:
+        mode = access.without_suid(mode)
+    atime, mtime, ctime = (now if t == NOW else t for t in (change.atime, change.mtime, change.ctime))
+    return attr._replace(
+        mode=mode,
+        uid=attr.uid if change.uid is None else change.uid,
+        gid=attr.gid if change.gid is None else change.gid,
+        atime=attr.atime if atime is None else atime,
+        mtime=attr.mtime if mtime is None else mtime,
+        ctime=now if ctime is None else ctime,
+        layer=s.layer,
+    )
+
+
+def _check_setattr(caller: Caller, attr: Attr, change: Change) -> None:
+    uid, gid, times = change.uid, change.gid, (change.atime, change.mtime)
+    if change.mode is not None:
         access.require_owner(caller, attr)
     if caller.uid != 0:
         if uid is not None and (uid != attr.uid or caller.uid != attr.uid):
             raise FsError(errno.EPERM, attr.ino)
         if gid is not None and (caller.uid != attr.uid or (gid != attr.gid and not caller.in_group(gid))):
             raise FsError(errno.EPERM, attr.ino)
-    if atime is not None or mtime is not None:
-        if atime in (None, NOW) and mtime in (None, NOW) and caller.uid not in (0, attr.uid):
-            access.require(caller, attr, W_OK)
-        elif atime not in (None, NOW) or mtime not in (None, NOW):
-            access.require_owner(caller, attr)
+    if any(t not in (None, NOW) for t in times):
+        access.require_owner(caller, attr)
+    elif NOW in times and caller.uid != attr.uid:
+        access.require(caller, attr, W_OK)
 
 
 def _changes(before: Attr, after: Attr) -> dict[str, object]:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 NUMBERS_AT_ONCE = 256
 BLOCK_CACHE = 32 << 20
+ABSENT_FOR = 10**9  # ns for which a name seen to be free is taken to be
 
 Ranges = tuple[tuple[int, int], ...]
 
@@ -66,6 +67,10 @@ class Session:
         self.files: dict[int, OpenFile] = {}
         self.numbers: list[int] = []
         self.records: list[tuple[int, str, int, str | None, int, int, int, int]] = []
+        self.defer = False  # new files may wait in memory for their first flush
+        self.waiting: dict[tuple[int, bytes], OpenFile] = {}
+        self.folders: Lru[int, tuple[int, int]] = Lru(16384)  # mode and gid of directories, as last seen
+        self._absent: Lru[tuple[int, bytes], int] = Lru(1024)  # names seen to be free, and when
         self._tenant_lock = self._key("T", 0)
 
     @property
@@ -95,15 +100,22 @@ class Session:
         """Start a mutation: locks, the check that the head stands where we think, and what is to be read under them."""
         if self.read_only:
             raise FsError(errno.EROFS)
-        lock = sql.LOCK([self._tenant_lock, *sorted(set(shared))], sorted(set(exclusive)))
-        rows = yield from run(lock, sql.HEAD(self.tenant, self.head), *queries)
-        if not rows[1]:
+        rows = yield from run(self.locks(shared, exclusive), sql.HEAD(self.tenant, self.head), *queries)
+        layer, visible, _ = rows[1][0] if rows[1] else (None, (), 0)
+        self.stands_at(layer, visible)
+        return rows[2:]
+
+    def locks(self, shared: Iterable[int], exclusive: Iterable[int]) -> Query:
+        """The statement that takes a mutation's locks."""
+        return sql.LOCK([self._tenant_lock, *sorted(set(shared))], sorted(set(exclusive)))
+
+    def stands_at(self, layer: int | None, visible: Ranges) -> None:
+        """Compare where the head stands with what this session took it for; where it moved, run the operation again."""
+        if layer is None:
             raise FsError(errno.ESTALE, f"the branch {self.head} is gone")
-        layer, visible, _ = rows[1][0]
         if layer != self.layer:
             self.layer, self.visible = layer, visible
             raise RetryableError("40001", "the head moved")
-        return rows[2:]
 
     def exclude_all(self, *queries: Query) -> Op[list[Rows]]:
         """Start what must not run beside any mutation of the tenant."""
@@ -120,6 +132,18 @@ class Session:
             rows = yield from run(sql.NUMBERS(NUMBERS_AT_ONCE))
             self.numbers.extend(reversed(rows[0][0][0]))
             return self.numbers.pop()
+
+    # --- names seen to be free
+
+    def saw_absent(self, parent: int, name: bytes) -> None:
+        if self.defer:
+            self._absent.put((parent, name), self.clock())
+
+    def absent(self, parent: int, name: bytes) -> bool:
+        """Whether the name was free a moment ago; told once."""
+        seen = self._absent.get((parent, name))
+        self._absent.drop((parent, name))
+        return seen is not None and self.clock() - seen < ABSENT_FOR
 
     # --- open files
 

@@ -109,6 +109,38 @@ WALK = Statement(
     _ATTR,
     safe=True,
 )
+# A new inode under a new name, in one statement: what it depends on is checked inside, so the caller need not have read it.
+# The parent must be a directory that the caller ($16 and groups $17; 0 may all) may write, and the name free. With $15 a
+# set-gid parent gives its group. $20, $21: operations and bytes for the audit. A row always: the head's layer and what it
+# sees; the parent's mode, uid, gid, links; the inode that has the name; whether it was made; its mode and gid.
+MAKE = Statement(
+    "tree.make",
+    f"""with h as (select layer, visible from head where tenant = $1 and name = $4),
+    p as (select i.* from inode i where i.ino = $5 and {_INODE}),
+    c as (select d.ino from dentry d where d.parent = $5 and d.name = $6 and {_DENTRY}),
+    ok as (select p.*, case when $15 and p.mode & 1024 <> 0 then p.gid else $10 end as new_gid,
+            case when $15 and p.mode & 1024 <> 0 and $8 & 61440 = 16384 then $8 | 1024 else $8 end as new_mode
+        from p, h where h.layer = $2 and p.mode & 61440 = 16384 and p.nlink > 0 and not exists (select from c where ino is not null)
+        and ($16 = 0 or (case when p.uid = $16 then p.mode >> 6 when p.gid = any($17::int8[]) then p.mode >> 3 else p.mode end) & 3 = 3)),
+    d as (insert into dentry (tenant, parent, name, layer, ino, kind) select $1, $5, $6, $2, $7, $8 >> 12 from ok
+        on conflict (tenant, parent, name, layer) do update set ino = excluded.ino, kind = excluded.kind),
+    i as (insert into inode (tenant, ino, layer, mode, uid, gid, nlink, size, blocks, rdev, atime, mtime, ctime, parent, target, inline)
+        select $1, $7, $2, ok.new_mode, $9, ok.new_gid, case when $8 & 61440 = 16384 then 2 else 1 end, coalesce(length($13), length($14), 0),
+            coalesce(length($14), 0), $11, $18, $19, $12, case when $8 & 61440 = 16384 then $5 else 0 end, $13, $14 from ok),
+    t as (update inode i set mtime = $12, ctime = $12, nlink = i.nlink + case when $8 & 61440 = 16384 then 1 else 0 end
+        where i.tenant = $1 and i.layer = $2 and i.ino = $5 and exists (select from ok)),
+    u as (insert into inode (tenant, ino, layer, mode, uid, gid, nlink, size, blocks, rdev, atime, mtime, ctime, parent)
+        select $1, $5, $2, ok.mode, ok.uid, ok.gid, ok.nlink + case when $8 & 61440 = 16384 then 1 else 0 end, ok.size, 0, 0, ok.atime, $12, $12, ok.parent
+        from ok where ok.layer <> $2
+        on conflict (tenant, ino, layer) do update set mtime = $12, ctime = $12, nlink = inode.nlink + case when $8 & 61440 = 16384 then 1 else 0 end),
+    a as (insert into audit_logs (tenant, layer, operation, inode_id, path, uid, pid, bytes)
+        select $1, $2, r.operation, $7, $22, $23, $24, r.bytes from ok, unnest($20::text[], $21::int8[]) r(operation, bytes))
+    select h.layer, h.visible, p.mode, p.uid, p.gid, p.nlink, c.ino, ok.new_mode, ok.new_gid
+    from (select 1) one left join h on true left join p on true left join c on true left join ok on true""",
+    (*_SESSION, "text", "int8", "bytea", "int8", "int4", "int8", "int8", "int8", "int8", "bytea", "bytea", "bool",
+     "int8", "int8[]", "int8", "int8", "text[]", "int8[]", "text", "int8", "int8"),
+    ("int8", "int8multirange", "int4", "int8", "int8", "int4", "int8", "int4", "int8"),
+)
 DENTRY_PUT = Statement(
     "dentry.put",
     """insert into dentry (tenant, layer, parent, name, ino, kind) values ($1, $2, $3, $4, $5, $6)

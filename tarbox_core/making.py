@@ -1,0 +1,157 @@
+"""New inodes under new names, in one round trip: the locks, and a statement that checks and writes.
+
+Also new files that wait. A file that was just created, under a name just seen to be free, is held in memory until it is
+flushed, and then stored with its content in that same one trip. Until then this session alone knows it, so whatever else
+may meet it stores it first (`settling`), in its own transaction.
+"""
+
+from __future__ import annotations
+
+import errno
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from tarbox_core import access
+from tarbox_core import statements as sql
+from tarbox_core.effects import Op, Query, Row, finish, run
+from tarbox_core.errors import FsError, RetryableError
+from tarbox_core.session import Session, check_name
+from tarbox_core.types import W_OK, X_OK, Attr, Caller
+
+if TYPE_CHECKING:
+    from tarbox_core.file import OpenFile
+
+R = TypeVar("R")
+
+TARGET_MAX = 4095
+_MADE = {4: "mkdir", 8: "create", 10: "symlink"}
+
+
+@dataclass(frozen=True, slots=True)
+class New:
+    """A name to be, and who makes it. `inherit`: a set-gid directory gives its group."""
+
+    caller: Caller
+    parent: int
+    name: bytes
+    inherit: bool = True
+
+
+def queries(
+    s: Session, new: New, attr: Attr, *, target: bytes | None, inline: bytes | None, written: int = 0, also: Sequence[str] = ()
+) -> tuple[Query, Query]:
+    """The locks and the statement. For the audit: `written` bytes of content came with it, and it saw these operations `also`."""
+    if s.read_only:
+        raise FsError(errno.EROFS, new.name)
+    operations = [_MADE.get(attr.kind, "mknod"), *also] if s.audit else []
+    sizes = [0] * len(operations)
+    if operations and written:
+        operations.append("write")
+        sizes.append(written)
+    checked = new.caller.uid if s.enforce else 0
+    lock = s.locks(shared=(s.dir_lock(new.parent),), exclusive=(s.name_lock(new.parent, new.name),))
+    make = sql.MAKE(
+        *s.key, s.head, new.parent, new.name, attr.ino, attr.mode, attr.uid, attr.gid, attr.rdev, attr.ctime, target, inline,
+        new.inherit, checked, [new.caller.gid, *new.caller.groups], attr.atime, attr.mtime,
+        operations, sizes, s.names.path(new.parent, new.name), new.caller.uid, new.caller.pid,
+    )  # fmt: skip
+    return lock, make
+
+
+def made(s: Session, new: New, attr: Attr, row: Row) -> Attr:
+    """The attributes of what was made; the FsError for why it was not."""
+    layer, visible, up_mode, up_uid, up_gid, up_links, there, mode, gid = row
+    if mode is not None:
+        s.names.saw(attr.ino, new.parent, new.name)
+        return attr._replace(mode=mode, gid=gid, layer=s.layer)
+    s.stands_at(layer, visible)
+    if up_mode is None:
+        raise FsError(errno.ENOENT, new.name)
+    if not stat.S_ISDIR(up_mode):
+        raise FsError(errno.ENOTDIR, new.name)
+    if up_links == 0:
+        raise FsError(errno.ENOENT, new.name)
+    up = attr._replace(ino=new.parent, mode=up_mode, uid=up_uid, gid=up_gid)
+    if s.enforce:
+        access.require(new.caller, up, X_OK, new.name)
+    if there is not None:
+        raise FsError(errno.EEXIST, new.name)
+    access.require(new.caller, up, W_OK | X_OK, new.name)
+    raise RetryableError("40001", "a name came and went")
+
+
+def make(
+    s: Session, caller: Caller, parent: int, name: bytes, mode: int, *, rdev: int = 0, target: bytes | None = None
+) -> Op[Attr]:
+    """A new inode of any type under a new name. `mode` carries the type.
+
+    In a set-gid directory it gets the directory's group, and a directory the bit too. EEXIST, ENOENT (no parent, or
+    one that was removed), ENOTDIR, EACCES, ENAMETOOLONG, EROFS.
+    """
+    check_name(name)
+    if target is not None and not 0 < len(target) <= TARGET_MAX:
+        raise FsError(errno.ENAMETOOLONG if target else errno.ENOENT, name)
+    attr = yield from _fresh(s, caller, parent, mode, rdev)
+    if target is not None:
+        attr = attr._replace(size=len(target))
+    new = New(caller, parent, name)
+    inline = b"" if attr.is_reg else None
+    rows = yield from finish(*queries(s, new, attr, target=target, inline=inline))
+    return made(s, new, attr, rows[1][0])
+
+
+def _fresh(s: Session, caller: Caller, parent: int, mode: int, rdev: int = 0) -> Op[Attr]:
+    ino = yield from s.take_number()
+    now = s.clock()
+    is_dir = stat.S_ISDIR(mode)
+    return Attr(ino, mode, caller.uid, caller.gid, 2 if is_dir else 1, 0, 0, rdev, now, now, now, s.layer, parent if is_dir else 0)
+
+
+# --- new files that wait
+
+
+def may_wait(s: Session, parent: int, name: bytes) -> bool:
+    """Whether a file of that name can be made in memory: the name was just seen to be free in a known directory."""
+    return s.defer and not s.read_only and s.absent(parent, name) and s.folders.get(parent) is not None
+
+
+def postpone(s: Session, caller: Caller, parent: int, name: bytes, mode: int) -> Op[tuple[Attr, New]]:
+    """A file that is not stored yet. Its group is what the directory's bits, as last seen, give it."""
+    check_name(name)
+    attr = yield from _fresh(s, caller, parent, mode)
+    folder = s.folders.get(parent)
+    if folder is not None and folder[0] & stat.S_ISGID:
+        attr = attr._replace(gid=folder[1])
+    s.names.saw(attr.ino, parent, name)
+    return attr, New(caller, parent, name, inherit=False)
+
+
+def settling(s: Session, op: Op[R]) -> Op[R]:
+    """Store the new files that wait, then run an operation that may meet them, in one transaction."""
+    if not s.waiting:
+        return (yield from op)
+    files = yield from _settle(s)
+    result = yield from op
+    for file in files:
+        file.settled()
+    return result
+
+
+def _settle(s: Session) -> Op[list[OpenFile]]:
+    """Store the new files without their content. One that cannot be stored goes on waiting: its own flush will tell."""
+    stored = []
+    for file in list(s.waiting.values()):
+        new = file.new
+        if new is None:
+            continue
+        attr = file.attr()._replace(size=0, blocks=0)
+        rows = yield from run(*queries(s, new, attr, target=None, inline=b"", also=file.operations))
+        try:
+            if rows[1][0][6] != file.ino:  # else another thread stored it meanwhile
+                made(s, new, attr, rows[1][0])
+        except FsError:
+            continue
+        stored.append(file)
+    return stored
