@@ -35,7 +35,8 @@ def truncate(s: Session, file: OpenFile, caller: Caller, size: int, *, kill_suid
         raise FsError(errno.EINVAL, file.ino)
     if size > s.max_file_size:
         raise FsError(errno.EFBIG, file.ino)
-    row, inline, old, base = yield from _begin(s, file, min(size, file.stored.size), [size // s.block_size])
+    cut_block = 0 if size <= inline_max(s.block_size) else size // s.block_size
+    row, inline, old, base = yield from _begin(s, file, min(size, file.stored.size), [cut_block])
     if row.size != file.stored.size:
         file.refresh(row, inline)
         raise RetryableError("40001", "the file changed")
