@@ -61,7 +61,7 @@ class Session:
         self.read_only = read_only
         self.audit = audit
         self.audit_batch = audit_batch
-        self.alone = True  # no other session can hold a file open: what is unlinked may go at once
+        self.alone = False  # no other door can hold a file open: what is unlinked may go at once
         self.names = Names()
         self.blocks: Lru[bytes, bytes] = Lru(block_cache)
         self.files: dict[int, OpenFile] = {}
@@ -92,6 +92,9 @@ class Session:
 
     def inode_lock(self, ino: int) -> int:
         return self._key("I", ino)
+
+    def presence_lock(self) -> int:
+        return self._key("P", 0)
 
     def rename_lock(self) -> int:
         return self._key("R", 0)

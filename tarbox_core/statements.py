@@ -54,6 +54,18 @@ NUMBERS = Statement(
 # Hardens every earlier commit when its own is synchronous: it is the transaction that has something in the log.
 HARDEN = Statement("sync", "select pg_logical_emit_message(true, 'tarbox', '') is null", (), ("bool",), safe=True)
 
+# A door that keeps files open holds this lock, shared, on a connection of its own for as long as it lives.
+PRESENT = Statement("presence.enter", "select pg_advisory_lock_shared($1) is null", ("int8",), ("bool",))
+# How many doors hold it, this connection's not counted.
+PRESENCES = Statement(
+    "presence.count",
+    """select count(*) from pg_locks where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())
+        and classid::int8 = $1 >> 32 & 4294967295 and objid::int8 = $1 & 4294967295 and objsubid = 1 and granted and pid <> pg_backend_pid()""",
+    ("int8",),
+    ("int8",),
+    safe=True,
+)
+
 # --- tenants: run by the owner, who sees no tree ---------------------------------------------------------------------
 
 _TENANT: Final = ("int8", "text", "text", "text", "int4", "int8", "timestamptz")

@@ -1,0 +1,64 @@
+"""Which doors that keep files open are there: each holds an advisory lock on a connection of its own.
+
+The server drops the lock with the connection, so a door that was killed is gone at once. A session learns from it
+whether it is alone, in which case what it unlinks can be removed right away.
+"""
+
+from __future__ import annotations
+
+import time
+
+from tarbox_core import statements as sql
+from tarbox_core.drivers.base import Driver
+from tarbox_core.drivers.dsn import Dsn
+from tarbox_core.drivers.wire import Wire
+from tarbox_core.effects import Op, finish
+from tarbox_core.errors import TarboxError
+from tarbox_core.filesystem import Filesystem
+
+NOTICED_AFTER = 2.5  # seconds within which the doors that are there learn of a new one; each looks once a second
+
+
+def _count(fs: Filesystem) -> Op[int]:
+    rows = yield from finish(sql.PRESENCES(fs.session.presence_lock()))
+    count: int = rows[0][0][0]
+    return count
+
+
+def look(driver: Driver, fs: Filesystem) -> None:
+    """For a door that keeps nothing open: is any other there that does?"""
+    fs.session.alone = driver.run(lambda: _count(fs)) == 0
+
+
+class Presence:
+    """This door's own lock. Not for several threads."""
+
+    def __init__(self, dsn: Dsn, fs: Filesystem) -> None:
+        self._dsn = dsn
+        self._fs = fs
+        self._wire: Wire | None = None
+
+    def enter(self) -> None:
+        """Be seen. Waits until the doors that are there have noticed, so that none removes what is opened here."""
+        self.look()
+        if not self._fs.session.alone:
+            time.sleep(NOTICED_AFTER)
+
+    def look(self) -> None:
+        """See who is there; to be called about once a second. A lost connection is made anew."""
+        key = self._fs.session.presence_lock()
+        try:
+            if self._wire is None:
+                self._wire = Wire(self._dsn, self._fs.tenant.role)
+                self._wire.execute([sql.PRESENT(key)], begin=True, commit=True)
+            count = self._wire.execute([sql.PRESENCES(key)], begin=True, commit=True)[0][0][0]
+        except TarboxError:
+            self._fs.session.alone = False
+            self.leave()
+            raise
+        self._fs.session.alone = count == 0
+
+    def leave(self) -> None:
+        if self._wire is not None:
+            self._wire.close()
+            self._wire = None
