@@ -75,7 +75,10 @@ class Writers:
         return [{name: value for word, name, value in lines if word in ("durable", "logged")} for lines in told]
 
     def wait_until_busy(self, files: int) -> None:
-        wait_for(lambda: all(len(p) > files for p in self.promised()) or not self.alive(), 120, lambda: f"too few files were fsynced in 120 s: {self.promised()}")
+        def enough() -> bool:
+            return all(len(promised) > files for promised in self.promised()) or not self.alive()
+
+        wait_for(enough, 120, lambda: f"too few files were fsynced in 120 s: {self.promised()}")
         assert self.alive(), f"a writer ended before anything was killed: {[report.read_text()[-200:] for report in self.reports]}"
 
     def alive(self) -> bool:
@@ -120,10 +123,12 @@ def writing(mount: Mount, files: int) -> Iterator[Writers]:
 @pytest.fixture
 def durable_mount(mountable: None, tmp_path: Path, server_home: Path) -> Iterator[Mount]:
     """A mount on a server with fsync on, which the test may kill."""
-    yield from _mounted(tmp_path, embedded.start(server_home))
+    with crashable(tmp_path, embedded.start(server_home)) as mount:
+        yield mount
 
 
-def _mounted(tmp_path: Path, url: str) -> Iterator[Mount]:
+@contextlib.contextmanager
+def crashable(tmp_path: Path, url: str) -> Iterator[Mount]:
     folder = tmp_path / "mnt"
     folder.mkdir()
     mount = Mount(folder, "crash", url, limit=350)
@@ -225,10 +230,9 @@ SMALL = {"shared_buffers": "32MB", "min_wal_size": "32MB", "max_wal_size": "64MB
 @pytest.mark.skipif(not ROOT, reason="mounting a small disk needs root")
 def test_full_disk_of_the_database(mountable: None, tmp_path: Path, small_disk: Path) -> None:
     home = small_disk / "pg"
-    url = embedded.start(home, settings=SMALL)
-    try:
-        checked = _mounted(tmp_path, url)
-        mount = next(checked)
+    with contextlib.ExitStack() as stack:
+        stack.callback(embedded.stop, home)
+        mount = stack.enter_context(crashable(tmp_path, embedded.start(home, settings=SMALL)))
         promised: dict[str, str] = {}
         with pytest.raises(OSError) as refused:
             for i in range(1000):
@@ -249,6 +253,3 @@ def test_full_disk_of_the_database(mountable: None, tmp_path: Path, small_disk: 
         mount.remount()
         check_promises(mount, [promised])
         assert (mount.path / "after").read_bytes() == b"after"
-        assert list(checked) == []
-    finally:
-        embedded.stop(home)
