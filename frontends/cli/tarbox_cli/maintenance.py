@@ -25,13 +25,12 @@ def init(options: Namespace, out: Output) -> int:
     url = database_url(config)
     driver = connect(config, url)
     try:
-        applied = migrate.init(driver)
+        before, version = migrate.init(driver)
     finally:
         driver.close()
-    version = migrate.VERSION
     if options.json:
-        out.json({"database": redacted(url), "embedded": config.database.url is None, "schema_version": version, "applied": applied})
-    elif applied:
+        out.json({"database": redacted(url), "embedded": config.database.url is None, "schema_version": version, "schema_version_before": before})
+    elif before < version:
         out.line(f"the database is ready: schema version {version} ({redacted(url)})")
     else:
         out.line(f"nothing to do: the schema is at version {version} ({redacted(url)})")

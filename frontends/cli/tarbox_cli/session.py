@@ -22,6 +22,7 @@ from tarbox_core.types import Attr, Caller, Entry, TenantInfo
 if TYPE_CHECKING:
     from tarbox_cli.config import Config
     from tarbox_core.drivers.base import Driver
+    from tarbox_core.drivers.sync import SyncDriver
     from tarbox_core.filesystem import Filesystem
 
 P = ParamSpec("P")
@@ -171,15 +172,18 @@ def running(options: Namespace) -> bool:
     return embedded.status().state == "running"
 
 
-def connect(config: Config, url: str, role: str | None = None, pool_size: int = 1) -> Driver:
+def connect(config: Config, url: str, role: str | None = None, pool_size: int = 1) -> SyncDriver:
     from tarbox_core.drivers.dsn import parse_url
     from tarbox_core.drivers.sync import SyncDriver
 
-    return SyncDriver(parse_url(url, os.environ), role=role, pool_size=pool_size, connection_timeout=config.database.connection_timeout)
+    settings = config.database
+    return SyncDriver(
+        parse_url(url, os.environ), role, pool_size=pool_size, connection_timeout=settings.connection_timeout, synchronous=settings.durability == "always",
+    )
 
 
 @contextmanager
-def administer(options: Namespace) -> Iterator[Driver]:
+def administer(options: Namespace) -> Iterator[SyncDriver]:
     """The database under its owner's role, its schema checked; the embedded one gets its schema here."""
     config = settings(options)
     driver = connect(config, database_url(config))
@@ -190,7 +194,7 @@ def administer(options: Namespace) -> Iterator[Driver]:
         driver.close()
 
 
-def ready(config: Config, driver: Driver) -> None:
+def ready(config: Config, driver: SyncDriver) -> None:
     """See that the schema is one we can use. The embedded database is ours alone, so it needs no word from the user."""
     from tarbox_core.drivers import migrate
 
@@ -231,7 +235,7 @@ def tenant_info(config: Config, url: str, name: str) -> TenantInfo:
         admin.close()
 
 
-def open_tenant(config: Config, url: str, info: TenantInfo, *, read_only: bool, pool_size: int = 1) -> tuple[Driver, Filesystem]:
+def open_tenant(config: Config, url: str, info: TenantInfo, *, read_only: bool, defer: bool = False, pool_size: int = 1) -> tuple[Driver, Filesystem]:
     """The tenant's tree, under the tenant's own role."""
     from tarbox_core import tenant
     from tarbox_core.filesystem import Filesystem
@@ -243,7 +247,7 @@ def open_tenant(config: Config, url: str, info: TenantInfo, *, read_only: bool, 
         driver.close()
         raise
     audit = config.audit
-    return driver, Filesystem(attached, time.time_ns, enforce=False, read_only=read_only, audit=audit.enabled, audit_batch=audit.batch_size)
+    return driver, Filesystem(attached, time.time_ns, enforce=False, read_only=read_only, audit=audit.enabled, audit_batch=audit.batch_size, defer=defer)
 
 
 @contextmanager
@@ -252,7 +256,7 @@ def enter(options: Namespace, *, changes: bool) -> Iterator[Session]:
     config = settings(options)
     url = database_url(config)
     info = tenant_info(config, url, tenant_of(config, url))
-    driver, fs = open_tenant(config, url, info, read_only=not changes)
+    driver, fs = open_tenant(config, url, info, read_only=not changes, defer=changes)
     try:
         session = Session(driver, fs, info)
         try:

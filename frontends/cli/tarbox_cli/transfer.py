@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from tarbox_cli.arguments import host_path, tenant_path
 from tarbox_cli.files import make_directory, open_for_writing, opened, put_bytes
-from tarbox_cli.output import Output, complain, human, quote
+from tarbox_cli.output import Output, complain, human, quote, text
 from tarbox_cli.progress import Progress
 from tarbox_cli.session import PIECE, Place, Refused, Session, Tally, enter, join
 from tarbox_core.errors import FsError
@@ -46,7 +46,7 @@ class Transfer:
     def skip(self, path: bytes, why: str) -> None:
         self.progress.clear()
         self.counts["skipped"] += 1
-        complain(f"{path.decode('utf-8', 'surrogateescape')}: skipped: {why}")
+        complain(f"{text(path)}: skipped: {why}")
 
     def carries(self, xattr: bytes) -> bool:
         """Whether an extended attribute means something on the other side."""
@@ -68,16 +68,16 @@ class Putter(Transfer):
         super().__init__(session, tally, progress, devices=devices)
         self._links: dict[tuple[int, int], int] = {}  # (device, inode) of the host -> inode of the tenant
 
-    def put(self, path: bytes, target: Place, fresh: bool = False, info: os.stat_result | None = None) -> None:
-        """One thing and what is below it. `fresh`: the directory of the target was made by this run, so it holds nothing."""
+    def put(self, path: bytes, target: Place, info: os.stat_result | None = None) -> None:
+        """One thing and what is below it."""
         if info is None:
             info = os.lstat(path)
         mode = info.st_mode
         session = self.session
         if stat.S_ISDIR(mode):
-            self.put_directory(path, target, info, fresh)
+            self.put_directory(path, target, info)
             return
-        there = None if fresh else session.child(target)
+        there = session.child(target)  # also lets the core see that the name is free: the new file then costs one more trip in all
         if there is not None:
             if there.is_dir:
                 raise FsError(errno.EISDIR, target.path)
@@ -95,11 +95,15 @@ class Putter(Transfer):
                 self.progress.add(files=1)
                 return
         if stat.S_ISREG(mode):
-            made = self._content(path, target, there)
+            ino = self._file(path, target, there)
+            if info.st_nlink > 1:
+                self._links[key] = ino
             self.counts["files"] += 1
+            self.progress.add(files=1)
+            return
         elif stat.S_ISLNK(mode):
-            text = os.readlink(path)
-            made = session.run(target.path, session.fs.symlink, session.caller, target.parent, target.name, text)
+            leads = os.readlink(path)
+            made = session.run(target.path, session.fs.symlink, session.caller, target.parent, target.name, leads)
             self.counts["links"] += 1
         elif (stat.S_ISCHR(mode) or stat.S_ISBLK(mode)) and not (self.devices and self.root):
             self.skip(path, "a device; root can copy it with --devices")
@@ -112,32 +116,31 @@ class Putter(Transfer):
         self._attributes(path, info, made, target.path)
         self.progress.add(files=1)
 
-    def put_directory(self, path: bytes, target: Place, info: os.stat_result, fresh: bool) -> None:
-        session = self.session
-        made = None if fresh else session.child(target)
-        new = made is None
+    def put_directory(self, path: bytes, target: Place, info: os.stat_result) -> None:
+        made = self.session.child(target)
         if made is None:
-            made = make_directory(session, target, stat.S_IMODE(info.st_mode) & 0o777)
+            made = make_directory(self.session, target, stat.S_IMODE(info.st_mode) & 0o777)
         elif not made.is_dir:
             raise FsError(errno.ENOTDIR, target.path)
         self.counts["directories"] += 1
-        self.put_contents(path, made.ino, target.path, new)
+        self.put_contents(path, made.ino, target.path)
         self._attributes(path, info, made, target.path)
 
-    def put_contents(self, path: bytes, folder: int, at: bytes, fresh: bool) -> None:
+    def put_contents(self, path: bytes, folder: int, at: bytes) -> None:
         with os.scandir(path) as found:
             names = sorted(entry.name for entry in found)
         for name in names:
             with self.each():
-                self.put(join(path, name), Place(folder, name, join(at, name)), fresh)
+                self.put(join(path, name), Place(folder, name, join(at, name)))
 
-    def _content(self, path: bytes, target: Place, there: Attr | None) -> Attr:
+    def _file(self, path: bytes, target: Place, there: Attr | None) -> int:
+        """Content and attributes of a regular file; its inode in the tenant."""
         session = self.session
         source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)  # it may have been replaced by something that blocks
         try:
             info = os.fstat(source)
             if not stat.S_ISREG(info.st_mode):
-                raise Refused(f"{path.decode('utf-8', 'surrogateescape')}: changed while it was read")
+                raise Refused(f"{text(path)}: changed while it was read")
             made, file = open_for_writing(session, target, there, stat.S_IMODE(info.st_mode) & 0o777, truncate=True)
             with opened(session, target.path, file):
                 end = 0
@@ -148,9 +151,11 @@ class Putter(Transfer):
                 if end < info.st_size and info.st_blocks * 512 < info.st_size:  # a hole up to the end
                     session.run(target.path, file.flush, session.caller)
                     session.run(target.path, session.fs.setattr, session.caller, made.ino, size=info.st_size)
+                # While the file is open, so that a new one goes out in one piece with its attributes.
+                self._attributes(path, info, made, target.path)
         finally:
             os.close(source)
-        return made
+        return made.ino
 
     def _attributes(self, path: bytes, info: os.stat_result, made: Attr, at: bytes) -> None:
         session = self.session
@@ -229,11 +234,11 @@ def _put_what_it_holds(putter: Putter, path: bytes, dest: bytes, info: os.stat_r
     """`put DIR/. DEST`: DEST becomes what DIR is."""
     at = putter.session.find(dest)
     if at is None:
-        putter.put_directory(path, putter.session.place(dest), info, False)
+        putter.put_directory(path, putter.session.place(dest), info)
     elif not at.is_dir:
         raise FsError(errno.ENOTDIR, dest)
     else:
-        putter.put_contents(path, at.ino, dest, False)
+        putter.put_contents(path, at.ino, dest)
 
 
 def _host_size(path: bytes) -> int:
@@ -286,9 +291,9 @@ class Getter(Transfer):
             self.counts["files"] += 1
         elif attr.is_symlink:
             session = self.session
-            text = session.run(path, session.fs.readlink, session.caller, attr.ino)
+            leads = session.run(path, session.fs.readlink, session.caller, attr.ino)
             with self._beside(dest) as scratch:
-                os.symlink(text, scratch)
+                os.symlink(leads, scratch)
                 self._attributes(path, attr, scratch)
             self.counts["links"] += 1
         elif (stat.S_ISCHR(attr.mode) or stat.S_ISBLK(attr.mode)) and not (self.devices and self.root):
@@ -390,7 +395,7 @@ class Getter(Transfer):
                     os.setxattr(at, name, value, follow_symlinks=False)
                 except OSError as error:
                     self.progress.clear()
-                    complain(f"{path.decode('utf-8', 'surrogateescape')}: attribute {quote(name)} not kept: {(error.strerror or '').lower()}")
+                    complain(f"{text(path)}: attribute {quote(name)} not kept: {(error.strerror or '').lower()}")
                     self.tally.status = 1
         if not attr.is_symlink:
             os.chmod(at, stat.S_IMODE(attr.mode) & self._mask)
