@@ -14,7 +14,7 @@ from datetime import UTC
 from typing import Final, NoReturn
 
 # Letters of symbolic modes and what they stand for.
-_WHO: Final = {"u": stat.S_ISUID | 0o700, "g": stat.S_ISGID | 0o070, "o": 0o007}
+_WHO: Final = {"u": stat.S_ISUID | 0o700, "g": stat.S_ISGID | 0o070, "o": stat.S_ISVTX | 0o007}
 _PERMISSIONS: Final = {"r": 0o444, "w": 0o222, "x": 0o111}
 
 
@@ -163,7 +163,7 @@ def _clause(clause: str, word: str) -> tuple[str, list[tuple[str, str]]]:
 
 def _apply(mode: int, umask: int, who: str, sign: str, letters: str) -> int:
     everyone = not who or "a" in who
-    reach = stat.S_ISVTX | 0o6777 if everyone else 0
+    reach = 0o7777 if everyone else 0
     for letter in who.replace("a", ""):
         reach |= _WHO[letter]
     bits = 0
@@ -176,7 +176,6 @@ def _apply(mode: int, umask: int, who: str, sign: str, letters: str) -> int:
             bits |= stat.S_ISUID | stat.S_ISGID
         elif letter == "t":
             bits |= stat.S_ISVTX
-            reach |= stat.S_ISVTX
         else:
             share = mode >> {"u": 6, "g": 3, "o": 0}[letter] & 7
             bits |= share * 0o111

@@ -176,7 +176,7 @@ def human(size: float) -> str:
             return f"{size:.1f}{unit}"
         if size < 1023.5:
             return f"{size:.0f}{unit}"
-    return f"{size / 1024:.0f}E"
+    return f"{size / 1024:.1f}E"
 
 
 @lru_cache(maxsize=1024)
