@@ -59,7 +59,7 @@ def _fixed_encoder(form: str, python: type) -> Encoder:
 def _encode_float8(value: Any, put: Put) -> int:
     if not isinstance(value, (float, int)):
         raise TypeError(f"wants float, not {type(value).__name__}")
-    put(_FLOAT8.pack(8, value))
+    put(_FLOAT8.pack(8, float(value)))
     return 12
 
 

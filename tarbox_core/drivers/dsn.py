@@ -66,6 +66,8 @@ def parse_url(url: str, env: Mapping[str, str] | None = None) -> Dsn:
     env = env or {}
     if "://" not in url:
         raise ConnectError("database URL: expected something like postgresql://user:password@host/database")
+    if "#" in url:
+        raise ConnectError("database URL: a '#' in it must be written %23")
     try:
         parts = urlsplit(url)
         port_in_url = parts.port
@@ -73,8 +75,6 @@ def parse_url(url: str, env: Mapping[str, str] | None = None) -> Dsn:
         raise ConnectError(f"database URL: {_clean(str(error))}") from None
     if parts.scheme not in SCHEMES:
         raise ConnectError(f"database URL: the scheme is {parts.scheme!r}; only postgresql:// is known")
-    if parts.fragment or url.endswith("#"):
-        raise ConnectError("database URL: a '#' in it must be written %23")
     given = _parameters(parts.query)
     netloc_host = _hostname(parts.netloc)
     if "," in netloc_host or "," in given.get("host", ""):
