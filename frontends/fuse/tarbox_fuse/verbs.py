@@ -4,8 +4,8 @@ Here and nowhere else: which operations need an inode to themselves, the table o
 gets flushed. Not here: bytes of any protocol, errno of any reply.
 
 Operations that touch the contents of a file hold that inode's lock for their whole run, because the core's open files
-are not for several threads at once. `getattr` and `lookup` take none: a stat never waits for a flush. What flushes all
-files at once takes all locks, in order; whoever needs two takes them in order too, so nobody waits in a circle.
+are not for several threads at once. `getattr` and `lookup` take none: a stat never waits for a flush. What flushes
+several files takes one lock at a time; whoever needs two takes them in order, so nobody waits in a circle.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Sequence
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from tarbox_core.drivers.base import Driver
@@ -102,19 +102,6 @@ class Verbs:
             self.before_wait()
             lock.acquire()
         return lock
-
-    @contextmanager
-    def _all_locks(self) -> Iterator[None]:
-        self.before_wait()
-        taken = []
-        try:
-            for lock in self._locks:
-                lock.acquire()
-                taken.append(lock)
-            yield
-        finally:
-            for lock in taken:
-                lock.release()
 
     # --- handles
 
@@ -211,18 +198,14 @@ class Verbs:
     # --- the whole
 
     def sync(self, caller: Caller) -> None:
-        with self._all_locks():
-            self.run_durable(lambda: self.fs.sync(caller))
+        self._flush(caller, self._clock())
+        self.run_durable(lambda: self.fs.sync(caller))
 
     def tick(self) -> None:
         """About once a second: flush what has been dirty for a second. Trouble is logged once, and tried again."""
-        due = self._clock() - _FLUSH_AFTER
         try:
-            if self.fs.dirty_bytes():
-                with self._all_locks():
-                    self.run(lambda: self.fs.flush_due(due))
-            else:  # nothing to flush but records of reads: a file that turns dirty from now on is not due
-                self.run(lambda: self.fs.flush_due(due))
+            self._flush(Caller(), self._clock() - _FLUSH_AFTER)
+            self.run(lambda: self.fs.flush_records())
         except TarboxError as error:
             if str(error) != self._trouble:
                 log.error("flushing in the background: %s; trying again every second", error)
@@ -231,6 +214,18 @@ class Verbs:
             if self._trouble:
                 log.warning("flushing in the background works again")
             self._trouble = ""
+
+    def _flush(self, caller: Caller, older_than: int) -> None:
+        """Store the files dirty since before then, each in an operation of its own; raises the first failure after trying all."""
+        first: TarboxError | None = None
+        for opened in self.fs.dirty_files(older_than):
+            try:
+                with self._lock(opened.ino):
+                    self.run(partial(opened.flush, caller))
+            except TarboxError as error:
+                first = first or error
+        if first is not None:
+            raise first
 
     def finish(self) -> None:
         """The mount is gone: end what is still open, and harden everything. Raises the first failure after trying all."""
