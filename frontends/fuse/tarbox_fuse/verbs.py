@@ -54,6 +54,24 @@ def _resume(op: Op[R], batch: Batch) -> Generator[Batch, list[Rows], R]:
         return result
 
 
+class _Stripe:
+    """The lock of every 64th inode."""
+
+    __slots__ = ("_before_wait", "_lock")
+
+    def __init__(self, before_wait: Callable[[], None]) -> None:
+        self._lock = threading.Lock()
+        self._before_wait = before_wait
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(False):
+            self._before_wait()
+            self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
 class Verbs:
     """Runs a Filesystem's operations for one mount; any number of threads.
 
@@ -70,7 +88,7 @@ class Verbs:
         self._clock = clock
         self._budget = budget
         self._unchecked = 0
-        self._locks = [threading.Lock() for _ in range(_STRIPES)]
+        self._stripes = [_Stripe(before_wait) for _ in range(_STRIPES)]
         self._numbers = itertools.count(1)
         self._files: dict[int, OpenFile] = {}
         self._dirs: dict[int, OpenDir] = {}
@@ -95,13 +113,8 @@ class Verbs:
         self.before_wait()
         return self._driver.run(factory, durable=True)
 
-    def _lock(self, ino: int) -> threading.Lock:
-        """The inode's lock, taken."""
-        lock = self._locks[ino % _STRIPES]
-        if not lock.acquire(False):
-            self.before_wait()
-            lock.acquire()
-        return lock
+    def _lock(self, ino: int) -> _Stripe:
+        return self._stripes[ino % _STRIPES]
 
     # --- handles
 
