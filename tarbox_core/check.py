@@ -174,7 +174,7 @@ def gc(fs: Filesystem) -> Op[Swept]:
     if s.read_only:
         raise FsError(errno.EROFS)
     yield from s.exclude_all()
-    unlinked = [ino for (ino,) in (yield from many(sql.UNLINKED(*s.key)))] if s.alone else []
+    unlinked = [ino for (ino,) in (yield from many(sql.UNLINKED(*s.key))) if ino not in s.files] if s.alone else []
     for ino in unlinked:
         yield from run(tree.INODE_REAP(*s.key, ino))
     strays = [ino for (ino,) in (yield from many(sql.STRAYS(s.tenant)))]
@@ -194,7 +194,7 @@ def reap(fs: Filesystem) -> Op[int]:
     s = fs.session
     if s.read_only or not s.alone:
         return 0
-    inos = [ino for (ino,) in (yield from many(sql.UNLINKED(*s.key)))]
+    inos = [ino for (ino,) in (yield from many(sql.UNLINKED(*s.key))) if ino not in s.files]
     if inos:
         yield from s.begin()
         yield from finish(*(tree.INODE_REAP(*s.key, ino) for ino in inos))
