@@ -53,6 +53,7 @@ def lookup(s: Session, caller: Caller, parent: int, name: bytes) -> Op[Attr]:
         s.saw_absent(parent, name)
         raise FsError(errno.ENOENT, name)
     child = Attr._make(rows[0][0])
+    s.absent(parent, name)  # no longer
     s.names.saw(child.ino, parent, name)
     if child.is_dir:
         s.folders.put(child.ino, (child.mode, child.gid))

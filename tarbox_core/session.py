@@ -88,6 +88,8 @@ class Session:
         return self._key("D", ino)
 
     def name_lock(self, parent: int, name: bytes) -> int:
+        """Of a name that is about to change, so it is no longer known to be free."""
+        self._absent.drop((parent, name))
         return self._key("N", parent, name)
 
     def inode_lock(self, ino: int) -> int:
