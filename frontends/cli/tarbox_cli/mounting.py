@@ -13,6 +13,7 @@ from tarbox_cli.session import database_url, open_tenant, settings, tenant_info,
 if TYPE_CHECKING:
     from tarbox_cli.commands import Verbs
     from tarbox_core.drivers.base import Driver
+    from tarbox_core.drivers.presence import Presence
     from tarbox_core.filesystem import Filesystem
 
 
@@ -42,7 +43,13 @@ def mount(options: Namespace, out: Output) -> int:
     info = tenant_info(config, url, name)
 
     def open_fs() -> tuple[Driver, Filesystem]:
-        return open_tenant(config, url, info, read_only=options.read_only, pool_size=config.database.pool_size)
+        return open_tenant(config, url, info, read_only=options.read_only, defer=not options.read_only, pool_size=config.database.pool_size)
+
+    def presence(fs: Filesystem) -> Presence:
+        from tarbox_core.drivers.dsn import parse_url
+        from tarbox_core.drivers.presence import Presence
+
+        return Presence(parse_url(url, os.environ), fs)
 
     def ready() -> None:
         where = os.path.abspath(directory)
@@ -54,8 +61,8 @@ def mount(options: Namespace, out: Output) -> int:
 
     tarbox_fuse.serve_mount(
         directory, open_fs, tenant=name, read_only=options.read_only, allow_other=options.allow_other, foreground=options.foreground,
-        transport=options.transport, log_file=os.fsdecode(options.log_file) if options.log_file else None, ready=ready,
-    )
+        transport=options.transport, log_file=os.fsdecode(options.log_file) if options.log_file else None, ready=ready, presence=presence,
+    )  # fmt: skip
     return 0
 
 

@@ -19,7 +19,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Final, Literal, NoReturn
 
+from tarbox_core.check import reap
 from tarbox_core.drivers.base import Driver
+from tarbox_core.drivers.presence import Presence
 from tarbox_core.errors import TarboxError
 from tarbox_core.filesystem import Filesystem
 from tarbox_fuse import mount as mounting
@@ -32,6 +34,7 @@ from tarbox_fuse.verbs import Verbs
 
 log = logging.getLogger("tarbox.fuse")
 
+PresenceOf = Callable[[Filesystem], Presence]
 OpenFs = Callable[[], tuple[Driver, Filesystem]]
 Transport = Literal["kernel", "libfuse"]
 
@@ -50,17 +53,18 @@ def serve_mount(
     mountpoint: str, open_fs: OpenFs, *, tenant: str, read_only: bool = False, allow_other: bool = False,
     foreground: bool = False, transport: Transport = "kernel", log_file: str | None = None,
     timeouts: Timeouts = DEFAULT_TIMEOUTS, options: Options | None = None, ready: Callable[[], None] | None = None,
+    presence: PresenceOf | None = None,
 ) -> None:  # fmt: skip
     """Mount a tenant. TarboxError, with one line for the user, when that fails.
 
     In the foreground this returns when the mount has ended and all is flushed; otherwise as soon as a daemon answers at
     the mount point. `open_fs` runs in the process that serves and gives what it closes at the end: a Filesystem made
-    with enforce=False, and its driver. `ready` is called once the mount answers. `options` overrides `timeouts`. The log
+    with enforce=False, and its driver. `presence` makes the mount seen by other doors. `ready` is called once the mount answers. `options` overrides `timeouts`. The log
     goes to standard error in the foreground, else to `log_file`, by default in the user's state directory.
     """
     where = mounting.check_mountpoint(mountpoint)
     mounting.check_device(allow_other)
-    serve = _Serve(where, open_fs, tenant, read_only, allow_other, transport, options or Options(timeouts))
+    serve = _Serve(where, open_fs, tenant, read_only, allow_other, transport, options or Options(timeouts), presence)
     if foreground:
         _log_to(log_file)
         serve.run(ready or (lambda: None))
@@ -163,8 +167,9 @@ class _Serve:
     """One mount, from the opening of its database to the last flush."""
 
     def __init__(
-        self, where: str, open_fs: OpenFs, tenant: str, read_only: bool, allow_other: bool, transport: Transport, options: Options
-    ) -> None:
+        self, where: str, open_fs: OpenFs, tenant: str, read_only: bool, allow_other: bool, transport: Transport, options: Options,
+        presence: PresenceOf | None,
+    ) -> None:  # fmt: skip
         self._where = where
         self._open_fs = open_fs
         self._source = f"tarbox:{tenant}"
@@ -172,15 +177,23 @@ class _Serve:
         self._allow_other = allow_other
         self._transport = transport
         self._options = options
+        self._presence_of = presence
+        self._presence: Presence | None = None
 
     def run(self, ready: Callable[[], None]) -> None:
         driver, fs = self._open_fs()
         try:
+            if self._presence_of is not None:
+                self._presence = self._presence_of(fs)
+                self._presence.enter()
+                driver.run(lambda: reap(fs))
             if self._transport == "kernel":
                 self._run_kernel(fs, driver, ready)
             else:
                 self._run_libfuse(fs, driver, ready)
         finally:
+            if self._presence is not None:
+                self._presence.leave()
             driver.close()
 
     def _run_kernel(self, fs: Filesystem, driver: Driver, ready: Callable[[], None]) -> None:
@@ -190,7 +203,7 @@ class _Serve:
         try:
             fd = mounting.mount(self._where, self._source, read_only=self._read_only, allow_other=self._allow_other)
             session = Session(fd, wake.set, max_pages=self._options.max_pages)
-            verbs = Verbs(fs, driver, time.time_ns, before_wait=session.before_wait)
+            verbs = Verbs(fs, driver, time.time_ns, before_wait=session.before_wait, presence=self._presence)
             try:
                 supervisor = self._supervise()
                 session.start(Dispatcher(verbs, self._options, answered.set))
@@ -217,7 +230,7 @@ class _Serve:
     def _run_libfuse(self, fs: Filesystem, driver: Driver, ready: Callable[[], None]) -> None:
         from tarbox_fuse import libfuse
 
-        verbs = Verbs(fs, driver, time.time_ns)
+        verbs = Verbs(fs, driver, time.time_ns, presence=self._presence)
         over = threading.Event()
         supervisors: list[Supervisor] = []
 

@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from tarbox_core.drivers.base import Driver
+from tarbox_core.drivers.presence import Presence
 from tarbox_core.effects import Batch, Op, Rows
 from tarbox_core.errors import TarboxError
 from tarbox_core.filesystem import Filesystem, OpenDir, OpenFile
@@ -80,10 +81,11 @@ class Verbs:
 
     def __init__(
         self, fs: Filesystem, driver: Driver, clock: Callable[[], int], *,
-        budget: int = 64 << 20, before_wait: Callable[[], None] = _nothing,
+        budget: int = 64 << 20, before_wait: Callable[[], None] = _nothing, presence: Presence | None = None,
     ) -> None:  # fmt: skip
         self.fs = fs
         self.before_wait = before_wait
+        self._presence = presence
         self._driver = driver
         self._clock = clock
         self._budget = budget
@@ -215,8 +217,11 @@ class Verbs:
         self.run_durable(lambda: self.fs.sync(caller))
 
     def tick(self) -> None:
-        """About once a second: flush what has been dirty for a second. Trouble is logged once, and tried again."""
+        """About once a second: see who else is there, flush what has been dirty for a second. Trouble is logged once, and
+        tried again."""
         try:
+            if self._presence is not None:
+                self._presence.look()
             self._flush(Caller(), self._clock() - _FLUSH_AFTER)
             self.run(lambda: self.fs.flush_records())
         except TarboxError as error:
