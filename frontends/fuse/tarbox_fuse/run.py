@@ -59,8 +59,8 @@ def serve_mount(
 
     In the foreground this returns when the mount has ended and all is flushed; otherwise as soon as a daemon answers at
     the mount point. `open_fs` runs in the process that serves and gives what it closes at the end: a Filesystem made
-    with enforce=False, and its driver. `presence` makes the mount seen by other doors. `ready` is called once the mount answers. `options` overrides `timeouts`. The log
-    goes to standard error in the foreground, else to `log_file`, by default in the user's state directory.
+    with enforce=False, and its driver. `presence` makes the mount seen by other doors. `ready` is called
+    once the mount answers. `options` overrides `timeouts`. The log goes to standard error in the foreground, else to `log_file`, by default in the user's state directory.
     """
     where = mounting.check_mountpoint(mountpoint)
     mounting.check_device(allow_other)
