@@ -19,7 +19,7 @@ from tarbox_core.effects import Statement
 from tarbox_core.errors import SchemaError, SqlError
 
 OLDEST_SERVER: Final = 14
-LOCK: Final = 0x746172626F78  # the advisory lock that those who migrate a database take, one transaction long
+LOCK: Final = 0x746172626F78  # the advisory lock of whoever migrates a database
 
 _FILE: Final = re.compile(r"(\d{4})_\w+\.sql")
 _SERVER: Final = Statement(
@@ -73,8 +73,16 @@ def init(target: SyncDriver | Wire, folder: Traversable | None = None) -> tuple[
                 raise SchemaError(f"{user} may not make tables: grant create on schema {schema} to {user}")
             if not may_create_roles:
                 raise SchemaError(f"{user} may not make the tenants' roles: alter role {user} createrole")
-        while current < newest:
-            current = _step(wire, known)
+            # Held by the session, not by a transaction: only a transaction that starts after the lock was had is sure
+            # to see the tables that another has made meanwhile.
+            wire.script(f"select pg_advisory_lock({LOCK})")
+            try:
+                while current < newest:
+                    current = _step(wire, known)
+            finally:
+                wire.rollback()
+                if not wire.closed:
+                    wire.script(f"select pg_advisory_unlock({LOCK})")
         return before, current
 
 
@@ -126,7 +134,7 @@ def _version(wire: Wire) -> int:
 
 def _step(wire: Wire, known: list[Migration]) -> int:
     """Apply the next migration, unless another has meanwhile; the version after that."""
-    wire.script(f"begin isolation level read committed; set local synchronous_commit = on; select pg_advisory_xact_lock({LOCK})")
+    wire.script("begin isolation level read committed; set local synchronous_commit = on")
     current = _version(wire)
     _refuse_newer(current, known[-1].number)
     if current == known[-1].number:

@@ -131,7 +131,7 @@ class Wire:
         stream = sockets.connect(dsn, tls)
         try:
             connection = CoreConnection(
-                user, database=dsn.database or user, password=dsn.password, sock=stream, ssl_context=False,
+                user, database=dsn.database or user, password=dsn.password or "", sock=stream, ssl_context=False,
                 application_name=dsn.application_name, startup_params=settings,
             )
         except BaseException as error:
@@ -146,8 +146,6 @@ class Wire:
                 raise _refusal(dsn, user, cause.args[0]) from None
             if isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError):
                 raise ConnectError(f"{dsn.redacted()}: the server did not answer within {dsn.connect_timeout:g} s") from None
-            if "no password was provided" in str(error):
-                raise ConnectError(f"{dsn.redacted()}: the server wants a password for {user}, and none was given") from None
             raise ConnectError(f"{dsn.redacted()}: no PostgreSQL greeted us there: {type(error).__name__}: {error}") from error
         # The server says nothing after its first ReadyForQuery until it is asked, so pg8000's reader holds nothing back.
         assert connection._usock is stream and connection._backend_key_data is not None
@@ -537,6 +535,8 @@ def _sql_error(fields: dict[str, str], name: str) -> SqlError:
 def _refusal(dsn: Dsn, user: str, fields: dict[str, Any]) -> ConnectError:
     code, text = str(fields.get("C", "")), str(fields.get("M", "the server gave no reason"))
     where = dsn.redacted()
+    if code == "28P01" and dsn.password is None:
+        return ConnectError(f"{where}: the server wants a password for {user}, and none was given")
     if code == "28P01":
         return ConnectError(f"{where}: wrong password for {user}, or no such role")
     if code == "28000":

@@ -364,7 +364,8 @@ def test_close_may_be_repeated_and_ends_the_session(wire: Wire, pg_url: str) -> 
 
 INT = {2: st.integers(-(1 << 15), (1 << 15) - 1), 4: st.integers(-(1 << 31), (1 << 31) - 1), 8: st.integers(-(1 << 63), (1 << 63) - 1)}
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)))
-JSON = st.recursive(st.none() | st.booleans() | st.integers(-(1 << 62), 1 << 62) | TEXT, lambda inner: st.lists(inner) | st.dictionaries(TEXT, inner), max_leaves=8)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(1 << 62), 1 << 62) | TEXT, lambda inner: st.lists(inner) | st.dictionaries(TEXT, inner), max_leaves=8)
 TIME = st.integers(-(1 << 61), 1 << 62).map(lambda us: us * 1000).filter(lambda ns: -210_866_803_200 * 10**9 <= ns < 9_224_318_016_000 * 10**9)
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "int2": INT[2], "int4": INT[4], "int8": INT[8], "bool": st.booleans(), "text": TEXT, "bytea": st.binary(), "float8": st.floats(allow_nan=False),
