@@ -53,46 +53,50 @@ def candidates(before: list[str], typed: str) -> Candidates:
     """What could stand where `typed` is, after the words before it."""
     from tarbox_cli.main import common_parser, parser_of
 
-    command = None
+    context = _Context(before)
     general = common_parser()
     at = _skip_options(before, 0, general)
-    parser: Parser = general
-    if at < len(before):
-        name = before[at]
-        at += 1
-        if name in FAMILIES:
-            at = _skip_options(before, at, general)
-            if at == len(before):
-                if typed.startswith("-"):
-                    return _options(general, typed)
-                return _starting(((c.words.split(" ")[1], c.summary) for c in COMMANDS if c.words.startswith(name + " ")), typed)
-            name = f"{name} {before[at]}"
-            at += 1
-        command = find(name)
-        if command is None:
-            return _NOTHING
-        parser = parser_of(command)
-    words, pending = _placed(parser, before[at:])
-    context = _Context(before, parser)
+    family = before[at] if at < len(before) and before[at] in FAMILIES else ""
+    if family:
+        at = _skip_options(before, at + 1, general)
+    if at > len(before):
+        return _values(general._option_string_actions[before[-1]], typed, context)
+    if at == len(before):
+        return _option(general, typed, context) or _starting(_first_words(family), typed)
+    command = find(f"{family} {before[at]}".strip())
+    if command is None:
+        return _NOTHING
+    parser = parser_of(command)
+    rest = before[at + 1 :]
+    words, pending = _placed(parser, rest)
     if pending is not None:
         return _values(pending, typed, context)
-    if "--" not in before[at:]:
-        option, equals, value = typed.partition("=")
-        action = parser._option_string_actions.get(option)
-        if equals and action is not None:
-            found = _values(action, value, context)
-            return Candidates(found.kind, [(f"{option}={word}", description) for word, description in found.words])
-        if typed.startswith("-"):
-            return _options(parser, typed)
-    if command is None:
-        first = {c.words.split(" ")[0]: c.summary if " " not in c.words else _family_summary(c.words.split(" ")[0]) for c in COMMANDS}
-        return _starting(first.items(), typed)
+    found = _option(parser, typed, context) if "--" not in rest else None
+    if found is not None:
+        return found
     positional = _positional(parser, words)
     return _NOTHING if positional is None else _values(positional, typed, context)
 
 
-def _family_summary(name: str) -> str:
-    return ", ".join(c.words.split(" ")[1] for c in COMMANDS if c.words.startswith(name + " "))
+def _first_words(family: str) -> list[tuple[str, str]]:
+    """The words that can stand for a command, with summaries: behind its family's, or in the first place."""
+    if family:
+        return [(command.words.partition(" ")[2], command.summary) for command in COMMANDS if command.words.startswith(family + " ")]
+    firsts: dict[str, list[str]] = {}
+    for command in COMMANDS:
+        first, _, second = command.words.partition(" ")
+        firsts.setdefault(first, []).append(second or command.summary)
+    return [(first, ", ".join(about)) for first, about in firsts.items()]
+
+
+def _option(parser: Parser, typed: str, context: _Context) -> Candidates | None:
+    """Where an option is being typed, what it could be; or the value behind its "="."""
+    option, equals, value = typed.partition("=")
+    action = parser._option_string_actions.get(option)
+    if equals and action is not None:
+        found = _values(action, value, context)
+        return Candidates(found.kind, [(f"{option}={word}", description) for word, description in found.words])
+    return _options(parser, typed) if typed.startswith("-") else None
 
 
 def _skip_options(words: list[str], at: int, parser: Parser) -> int:
@@ -152,7 +156,6 @@ def _starting(words: Iterable[tuple[str, str]], typed: str) -> Candidates:
 
 class _Context(NamedTuple):
     before: list[str]
-    parser: Parser
 
     def options(self) -> argparse.Namespace:
         """--tenant, --database-url and --config as typed so far, whatever else is wrong with the line."""

@@ -77,6 +77,15 @@ def pieces(session: Session, path: bytes, file: OpenFile) -> Iterator[tuple[int,
         offset += len(data)
 
 
+def give_attributes(session: Session, path: bytes, ino: int, *, owner: tuple[int, int] | None, mode: int | None, atime: int, mtime: int) -> None:
+    """What a copy takes over. A new owner takes set-id bits away, so a mode with such bits comes in a step of its own."""
+    uid, gid = (None, None) if owner is None else owner
+    if owner is not None and mode is not None and mode & 0o6000:
+        session.run(path, session.fs.setattr, session.caller, ino, uid=uid, gid=gid)
+        uid = gid = None
+    session.run(path, session.fs.setattr, session.caller, ino, uid=uid, gid=gid, mode=mode, atime=atime, mtime=mtime)
+
+
 # --- cat
 
 
@@ -210,22 +219,25 @@ def make_directory(session: Session, place: Place, mode: int, exact: bool = Fals
 def make_directories(session: Session, path: bytes, mode: int | None = None) -> Attr:
     """The directory at `path`, and the missing ones above it. `mode` is for the last one only."""
     attr = session.find(path)
-    if attr is None:
-        names = [name for name in path.split(b"/") if name]
-        for last in range(1, len(names) + 1):
-            at = b"/" + b"/".join(names[:last])
-            attr = session.find(at)
-            if attr is None:
-                # As mkdir -p: the ones above can be entered and filled by their owner, whatever the umask.
-                usual = 0o777 & ~session.umask
-                attr = make_directory(session, session.place(at), usual | 0o300 if last < len(names) else usual if mode is None else mode)
-            if not attr.is_dir:
-                raise FsError(errno.ENOTDIR, at)
-    if attr is None:
-        raise FsError(errno.ENOENT, path)
-    if not attr.is_dir:
-        raise FsError(errno.EEXIST, path)
-    return attr
+    if attr is not None:
+        if not attr.is_dir:
+            raise FsError(errno.EEXIST, path)
+        return attr
+    names = [name for name in path.split(b"/") if name]
+    here = session.attr(b"/")
+    for last in range(1, len(names) + 1):
+        place = Place(here.ino, names[last - 1], b"/" + b"/".join(names[:last]))
+        found = session.child(place)
+        if found is None:
+            # As mkdir -p: the ones above can be entered and filled by their owner, whatever the umask.
+            usual = 0o777 & ~session.umask
+            found = make_directory(session, place, usual | 0o300 if last < len(names) else usual if mode is None else mode)
+        elif found.is_symlink:
+            found = session.attr(place.path)
+        if not found.is_dir:
+            raise FsError(errno.ENOTDIR, place.path)
+        here = found
+    return here
 
 
 def rmdir_arguments(parser: ArgumentParser) -> None:

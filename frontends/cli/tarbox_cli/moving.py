@@ -8,7 +8,7 @@ from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
 from tarbox_cli.arguments import link_target, tenant_path
-from tarbox_cli.files import make_directory, open_for_writing, opened, refuse_special
+from tarbox_cli.files import give_attributes, make_directory, open_for_writing, opened, refuse_special
 from tarbox_cli.output import Output, text
 from tarbox_cli.session import PIECE, Place, Refused, Session, Tally, enter, join
 from tarbox_core.errors import FsError
@@ -168,9 +168,8 @@ class Copier:
         for name in session.run(path, session.fs.listxattr, session.caller, attr.ino):
             value = session.run(path, session.fs.getxattr, session.caller, attr.ino, name)
             session.run(copy_path, session.fs.setxattr, session.caller, copy.ino, name, value)
-        session.run(copy_path, session.fs.setattr,
-            session.caller, copy.ino, uid=attr.uid, gid=attr.gid, mode=None if attr.is_symlink else stat.S_IMODE(attr.mode), atime=attr.atime, mtime=attr.mtime,
-        )
+        mode = None if attr.is_symlink else stat.S_IMODE(attr.mode)
+        give_attributes(session, copy_path, copy.ino, owner=(attr.uid, attr.gid), mode=mode, atime=attr.atime, mtime=attr.mtime)
 
 
 def same(path: bytes, other: bytes) -> Refused:

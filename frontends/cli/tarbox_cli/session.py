@@ -253,11 +253,14 @@ def open_tenant(config: Config, url: str, info: TenantInfo, *, read_only: bool, 
 @contextmanager
 def enter(options: Namespace, *, changes: bool) -> Iterator[Session]:
     """A tenant's tree. With `changes`, what was changed is durable when the block ends, also when it ends in an FsError."""
+    from tarbox_core.drivers import presence
+
     config = settings(options)
     url = database_url(config)
     info = tenant_info(config, url, tenant_of(config, url))
     driver, fs = open_tenant(config, url, info, read_only=not changes, defer=changes)
     try:
+        presence.look(driver, fs)
         session = Session(driver, fs, info)
         try:
             yield session

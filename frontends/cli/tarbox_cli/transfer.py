@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from tarbox_cli.arguments import host_path, tenant_path
-from tarbox_cli.files import make_directory, open_for_writing, opened, put_bytes
+from tarbox_cli.files import give_attributes, make_directory, open_for_writing, opened, put_bytes
 from tarbox_cli.output import Output, complain, human, quote, text
 from tarbox_cli.progress import Progress
 from tarbox_cli.session import PIECE, Place, Refused, Session, Tally, enter, join
@@ -166,11 +166,9 @@ class Putter(Transfer):
                 session.run(at, session.fs.setxattr, session.caller, made.ino, key, value)
         mode = stat.S_IMODE(info.st_mode)
         same = stat.S_IMODE(made.mode) == mode
-        uid, gid = (info.st_uid, info.st_gid) if self.root and (made.uid, made.gid) != (info.st_uid, info.st_gid) else (None, None)
-        session.run(
-            at, session.fs.setattr, session.caller, made.ino, uid=uid, gid=gid, atime=info.st_atime_ns, mtime=info.st_mtime_ns,
-            mode=None if made.is_symlink or (same and uid is None) else mode,
-        )
+        owner = (info.st_uid, info.st_gid) if self.root and (made.uid, made.gid) != (info.st_uid, info.st_gid) else None
+        wanted = None if made.is_symlink or (same and owner is None) else mode
+        give_attributes(session, at, made.ino, owner=owner, mode=wanted, atime=info.st_atime_ns, mtime=info.st_mtime_ns)
 
 
 def _host_pieces(source: int, info: os.stat_result, path: bytes) -> Iterator[tuple[int, bytes]]:
