@@ -193,7 +193,10 @@ class Filesystem:
     # --- extended attributes
 
     def getxattr(self, caller: Caller, ino: int, name: bytes) -> Op[bytes]:
-        return making.settling(self.session, xattr.get(self.session, caller, ino, name))
+        opened = self.session.files.get(ino)
+        if opened is not None and opened.new is not None:  # the kernel asks before the first write to any file
+            raise FsError(errno.ENODATA, name)
+        return (yield from xattr.get(self.session, caller, ino, name))
 
     def setxattr(self, caller: Caller, ino: int, name: bytes, value: bytes, flags: int = 0) -> Op[None]:
         return making.settling(self.session, xattr.put(self.session, caller, ino, name, value, flags))
