@@ -1,8 +1,8 @@
 """One connection to PostgreSQL that runs batches of statements, each batch in one round trip.
 
 pg8000 authenticates; from then on the socket is ours. Here is all that touches pg8000, and it is loaded only when a
-connection is made. Not here: opening sockets and TLS (sockets.py), the form of values (codec.py), pools, retries, what
-a transaction is (the other files of this package).
+connection is made. Not here: opening sockets and TLS (sockets.py), the form of values (codec.py), which error a refusal
+is (refusals.py), pools, retries, what a transaction is (the other files of this package).
 
 The rules of the stream: a batch is one write that ends in one Sync, and is read up to its ReadyForQuery before anything
 else is written; a Wire that cannot keep to that (socket error, interrupt, foreign message) closes and is never used again.
@@ -15,13 +15,14 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from struct import Struct
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from tarbox_core.drivers import sockets
 from tarbox_core.drivers.codec import Plan, accepts, message
 from tarbox_core.drivers.dsn import Dsn
+from tarbox_core.drivers.refusals import LoginRefused, ParameterRefused, Starting, fields_of, refusal, sql_error
 from tarbox_core.effects import Query, Rows, Statement
-from tarbox_core.errors import ConnectError, ConnectionLost, DiskFullError, RetryableError, SqlError
+from tarbox_core.errors import ConnectError, ConnectionLost, SqlError
 
 SMALL: Final = 64 << 10  # a write of this size fits the socket's buffer even when the server has stopped reading
 BUFFER: Final = 256 << 10
@@ -94,7 +95,7 @@ class Wire:
             return
         try:
             self._connect({**settings, "role": role})
-        except _ParameterRefused:  # a pooler that forwards no settings
+        except ParameterRefused:  # a pooler that forwards no settings
             self._connect({name: value for name, value in settings.items() if name == "client_encoding"})
             quoted = role.replace('"', '""')
             try:
@@ -114,10 +115,10 @@ class Wire:
                     try:
                         self._log_in(tls, settings)
                         return
-                    except _LoginRefused:
+                    except LoginRefused:
                         if number == len(attempts):
                             raise
-            except _Starting:
+            except Starting:
                 if time.monotonic() + STARTING_PAUSE > deadline:
                     raise
                 time.sleep(STARTING_PAUSE)
@@ -143,7 +144,7 @@ class Wire:
             while cause is not None and not isinstance(cause, DatabaseError):
                 cause = cause.__context__
             if cause is not None and cause.args and isinstance(cause.args[0], dict):
-                raise _refusal(dsn, user, cause.args[0]) from None
+                raise refusal(dsn, user, cause.args[0]) from None
             if isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError):
                 raise ConnectError(f"{dsn.redacted()}: the server did not answer within {dsn.connect_timeout:g} s") from None
             raise ConnectError(f"{dsn.redacted()}: no PostgreSQL greeted us there: {type(error).__name__}: {error}") from error
@@ -444,11 +445,11 @@ class Wire:
                     if failure is not None:
                         plans, decode, last = [], None, 0
             elif kind == _ERROR:
-                fields = _fields(view[pos + 5:pos + size])
+                fields = fields_of(view[pos + 5:pos + size])
                 if fields.get("V", fields.get("S")) in ("FATAL", "PANIC"):
                     raise _Ended(fields.get("M", "the server ended it"), undone=failure is not None or done < commit_at)
                 if failure is None:
-                    failure = _sql_error(fields, plans[done].statement.name.lstrip("=") if done < last else what or "commit")
+                    failure = sql_error(fields, plans[done].statement.name.lstrip("=") if done < last else what or "commit")
             elif kind != _BOUND and kind != _PARAMETER_TYPES:
                 self._aside(kind, view[pos + 5:pos + size])
             pos += size
@@ -476,7 +477,7 @@ class Wire:
                     self._fill(size + 1)
                 body = self._view[self._pos + 5:self._pos + 1 + size]
                 if kind == _ERROR:
-                    raise _Ended(_fields(body).get("M", "the server ended it"))
+                    raise _Ended(fields_of(body).get("M", "the server ended it"))
                 self._aside(kind, body)
                 self._pos += size + 1
         except (_Ended, OSError) as error:
@@ -492,64 +493,12 @@ class Wire:
             channel, payload = bytes(body[4:-1]).split(b"\0", 1)
             self.notifications.append(Notification(int.from_bytes(body[:4]), channel.decode(), payload.decode()))
         elif kind == _NOTICE:
-            self.notices.append(_fields(body).get("M", ""))
+            self.notices.append(fields_of(body).get("M", ""))
         elif kind == _PARAMETER:
             name, value = bytes(body[:-1]).split(b"\0", 1)
             self.parameters[name.decode()] = value.decode()
         else:
             raise _Ended(f"the server sent a message of kind {chr(kind)!r}, which was not asked for")
-
-
-# --- what the server says when it refuses
-
-class _LoginRefused(ConnectError):
-    """By pg_hba.conf, which may depend on whether the connection is encrypted."""
-
-
-class _Starting(ConnectError):
-    """The server starts up, shuts down or recovers."""
-
-
-class _ParameterRefused(ConnectError):
-    """A setting was not taken at the start of the session."""
-
-
-def _fields(body: memoryview) -> dict[str, str]:
-    """The fields of an ErrorResponse or NoticeResponse, by their letter."""
-    return {chr(field[0]): field[1:].decode("utf-8", "replace") for field in bytes(body).split(b"\0") if field}
-
-
-def _sql_error(fields: dict[str, str], name: str) -> SqlError:
-    code = fields.get("C", "XX000")
-    text = fields.get("M", "the server gave no reason")
-    if detail := fields.get("D"):
-        text = f"{text}: {detail}"
-    kind = SqlError
-    if code in ("40001", "40P01"):
-        kind = RetryableError
-    elif code == "53100" or (code[:2] in ("58", "XX") and "no space left" in text.lower()):
-        kind = DiskFullError
-    return kind(code, text, name)
-
-
-def _refusal(dsn: Dsn, user: str, fields: dict[str, Any]) -> ConnectError:
-    code, text = str(fields.get("C", "")), str(fields.get("M", "the server gave no reason"))
-    where = dsn.redacted()
-    if code == "28P01" and dsn.password is None:
-        return ConnectError(f"{where}: the server wants a password for {user}, and none was given")
-    if code == "28P01":
-        return ConnectError(f"{where}: wrong password for {user}, or no such role")
-    if code == "28000":
-        return _LoginRefused(f"{where}: the server lets {user} not in: {text}")
-    if code == "3D000":
-        return ConnectError(f"{where}: there is no database {dsn.database or user}")
-    if code == "53300":
-        return ConnectError(f"{where}: the server has no connection left: {text}")
-    if code == "57P03":
-        return _Starting(f"{where}: the server is not ready: {text}")
-    if code == "08P01":
-        return _ParameterRefused(f"{where}: {text}")
-    return ConnectError(f"{where}: {text} (SQLSTATE {code})")
 
 
 def _mismatch(statement: Statement, description: bytes) -> TypeError | None:

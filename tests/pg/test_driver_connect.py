@@ -232,7 +232,7 @@ def test_a_pooler_that_takes_no_settings_still_gets_the_role(pg_url: str, monkey
     admin = Wire(parse_url(pg_url))
     admin.script("create role worker nologin; grant worker to current_user")
     admin.close()
-    from tarbox_core.drivers import wire as module
+    from tarbox_core.drivers.refusals import ParameterRefused
 
     asked: list[set[str]] = []
     log_in = Wire._log_in
@@ -240,7 +240,7 @@ def test_a_pooler_that_takes_no_settings_still_gets_the_role(pg_url: str, monkey
     def picky(self: Wire, tls: str, settings: dict[str, str]) -> None:
         asked.append(set(settings))
         if "role" in settings:
-            raise module._ParameterRefused("unsupported startup parameter: role")
+            raise ParameterRefused("unsupported startup parameter: role")
         log_in(self, tls, settings)
 
     monkeypatch.setattr(Wire, "_log_in", picky)
