@@ -158,6 +158,7 @@ def fsck(fs: Filesystem, *, repair: bool = False, progress: Callable[[int], None
         if s.read_only:
             raise FsError(errno.EROFS)
         yield from s.exclude_all()
+    yield from run(sql.WHOLE())
     yield from check.structure()
     yield from check.content()
     yield from check.blocks(progress)
@@ -173,7 +174,7 @@ def gc(fs: Filesystem) -> Op[Swept]:
     s = fs.session
     if s.read_only:
         raise FsError(errno.EROFS)
-    yield from s.exclude_all()
+    yield from s.exclude_all(sql.WHOLE())
     unlinked = [ino for (ino,) in (yield from many(sql.UNLINKED(*s.key))) if ino not in s.files] if s.alone else []
     for ino in unlinked:
         yield from run(tree.INODE_REAP(*s.key, ino))

@@ -22,6 +22,15 @@ _PLACES: Final = f"""places as (select c.ino, c.chunk * {CHUNK_BLOCKS} + n as pl
     from chunks c cross join lateral generate_series(0, length(c.hashes) / 32 - 1) n
     where substr(c.hashes, n * 32 + 1, 32) <> decode(repeat('00', 32), 'hex'))"""
 
+# What looks at a whole tree wants the plans that what looks at one key must not get: for the rest of the transaction.
+WHOLE = Statement(
+    "check.whole",
+    """select set_config(s, 'on', true) from unnest(array['enable_seqscan', 'enable_bitmapscan', 'enable_hashjoin', 'enable_mergejoin', 'enable_material']) s
+    union all select set_config('plan_cache_mode', 'force_custom_plan', true)""",
+    (),
+    ("text",),
+    safe=True,
+)
 # parent, name, ino of names whose inode is missing or unlinked, or whose directory is none.
 DANGLING = Statement(
     "check.dangling",

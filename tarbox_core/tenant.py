@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from tarbox_core import check_statements as whole
 from tarbox_core import statements as sql
 from tarbox_core.effects import Op, Row, finish, many, maybe, one, run
 from tarbox_core.errors import TenantError
@@ -89,5 +90,5 @@ def attach(tenant: TenantInfo) -> Op[TenantInfo]:
 
 def usage(tenant: TenantInfo) -> Op[Usage]:
     """Counted by looking at the whole tree. Run under the tenant's own role, on an attached tenant."""
-    rows = yield from run(sql.TENANT_USAGE(tenant.id, tenant.layer, tenant.visible))
-    return Usage(*rows[0][0])
+    rows = yield from run(whole.WHOLE(), sql.TENANT_USAGE(tenant.id, tenant.layer, tenant.visible))
+    return Usage(*rows[1][0])

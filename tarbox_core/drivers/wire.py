@@ -62,6 +62,17 @@ class _Ended(Exception):
         self.undone = undone
         super().__init__(text)
 
+# For a tenant's statements, which all go by an index. Plans are made once, when the tables may still be empty; left to
+# its costs, the server would then scan them, and go on scanning while they fill.
+PLANNING: Final = {
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "enable_material": "off",
+}
+
 
 class Wire:
     """A connection. Used by one thread at a time; only `cancel` and `abort` may come from another.
@@ -94,12 +105,13 @@ class Wire:
             self._connect(settings)
             return
         try:
-            self._connect({**settings, "role": role})
+            self._connect({**settings, **PLANNING, "role": role})
         except ParameterRefused:  # a pooler that forwards no settings
             self._connect({name: value for name, value in settings.items() if name == "client_encoding"})
             quoted = role.replace('"', '""')
             try:
                 self.script(f'set role "{quoted}"; set synchronous_commit = {commits}')
+                self.script(";".join(f"set {name} = {value}" for name, value in PLANNING.items()))
             except SqlError as error:
                 self.close()
                 raise ConnectError(f"{dsn.redacted()}: {error}") from None
