@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from tarbox_core import check, tenant
@@ -161,30 +162,31 @@ class Tenant:
         self._sessions.clear()
 
     def fsck(self, *, repair: bool = False, alone: bool = True) -> list[check.Finding]:
-        session = self.session(alone=alone)
-        try:
+        with self._own_session(alone) as session:
             return session.run(lambda: check.fsck(session.fs, repair=repair))
-        finally:
-            session.driver.close()
-            self._sessions.remove(session)
 
     def gc(self) -> check.Swept:
-        session = self.session()
-        try:
+        with self._own_session() as session:
             return session.run(lambda: check.gc(session.fs))
-        finally:
-            session.driver.close()
-            self._sessions.remove(session)
+
+    @contextmanager
+    def _own_session(self, alone: bool = True) -> Iterator[Session]:
+        session = self.session(alone=alone, pool_size=1)
+        self._sessions.remove(session)
+        with session.driver:
+            yield session
 
     def finish(self) -> None:
         """End it all; fsck must find nothing in a tenant that was not damaged on purpose."""
         try:
             self.end_sessions()
             if not self.damaged:
-                # What one of several sessions unlinked stays stored until a gc.
-                findings = [finding for finding in self.fsck() if finding.kind != "unlinked"]
-                assert findings == [], "fsck found damage after the test"
-                self.gc()
-                assert self.fsck() == [], "fsck found damage after gc"
+                with self._own_session() as session:
+                    findings = session.run(lambda: check.fsck(session.fs))
+                    # What one of several sessions unlinked stays stored until a gc.
+                    assert all(finding.kind == "unlinked" for finding in findings), f"fsck found damage after the test: {findings}"
+                    swept = session.run(lambda: check.gc(session.fs))
+                    if swept != check.Swept(0, 0, 0, 0):
+                        assert session.run(lambda: check.fsck(session.fs)) == [], "fsck found damage after gc"
         finally:
             self.owner.close()

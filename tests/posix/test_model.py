@@ -48,6 +48,8 @@ names = st.sampled_from([b"a", b"b", b"c", b"d", b"\xff \n"])
 picks = st.integers(0, 1 << 16)
 edges = [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK, 2 * BLOCK + 1, CHUNK - BLOCK, CHUNK - 1, CHUNK, CHUNK + 1, CHUNK + 5 * BLOCK]
 offsets = st.one_of(st.sampled_from(edges), st.integers(0, CHUNK + 8 * BLOCK), st.integers(0, 3 * BLOCK))
+xattr_flags = st.sampled_from([0, XATTR_CREATE, XATTR_REPLACE])
+FALLOC = [0, FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE | FALLOC_KEEP_SIZE, FALLOC_ZERO_RANGE, FALLOC_ZERO_RANGE | FALLOC_KEEP_SIZE]
 lengths = st.one_of(st.sampled_from([1, 100, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK]), st.integers(1, 12 * BLOCK))
 
 
@@ -334,7 +336,7 @@ class TreeMachine(RuleBasedStateMachine):
         assert (attr.mode & 0o7777, attr.uid, attr.gid) == (node.mode, node.uid, node.gid)
         self.check_node(node)
 
-    @rule(pick=picks, which=picks, name=st.sampled_from([b"user.a", b"user.b"]), value=st.none() | st.binary(max_size=5), flags=st.sampled_from([0, XATTR_CREATE, XATTR_REPLACE]))
+    @rule(pick=picks, which=picks, name=st.sampled_from([b"user.a", b"user.b"]), value=st.none() | st.binary(max_size=5), flags=xattr_flags)
     def xattr(self, pick: int, which: int, name: bytes, value: bytes | None, flags: int) -> None:
         nodes = self.nodes()
         node, session = nodes[which % len(nodes)], pick % len(self.sessions)
@@ -461,7 +463,7 @@ class TreeMachine(RuleBasedStateMachine):
         self.check_content(node, session)
 
     @precondition(lambda self: self.handles)
-    @rule(which=picks, mode=st.sampled_from([0, FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE | FALLOC_KEEP_SIZE, FALLOC_ZERO_RANGE, FALLOC_ZERO_RANGE | FALLOC_KEEP_SIZE]), offset=offsets, length=lengths)
+    @rule(which=picks, mode=st.sampled_from(FALLOC), offset=offsets, length=lengths)
     def fallocate(self, which: int, mode: int, offset: int, length: int) -> None:
         handle = self.handle(which)
         if handle is None:
@@ -531,7 +533,7 @@ class TreeMachine(RuleBasedStateMachine):
     def check_folder(self, node: Node, session: int) -> None:
         folder = self.run(session, lambda s: s.fs.opendir(ROOT, node.ino))
         entries = list(self.run(session, lambda s: folder.read(ROOT, 0, 2)))
-        while page := self.run(session, lambda s: folder.read(ROOT, len(entries), 3, plus=node.nlink % 2 == 0)):
+        while page := self.run(session, lambda s: folder.read(ROOT, len(entries), 3, plus=node.nlink % 2 == 0)):  # noqa: B023
             entries += page
         assert node.parent is not None
         assert [(e.name, e.ino) for e in entries[:2]] == [(b".", node.ino), (b"..", node.parent.ino)]
@@ -575,5 +577,8 @@ def test_random_operations(two_sessions: bool, module_url: str) -> None:
     machine = type("Machine", (TreeMachine,), {"make_tenant": staticmethod(make_tenant), "two_sessions": two_sessions})
     run_state_machine_as_test(
         machine,
-        settings=settings(max_examples=EXAMPLES, stateful_step_count=STEPS, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True, report_multiple_bugs=False),
+        settings=settings(
+            max_examples=EXAMPLES, stateful_step_count=STEPS, deadline=None, suppress_health_check=list(HealthCheck),
+            print_blob=True, report_multiple_bugs=False,
+        ),
     )
