@@ -72,9 +72,9 @@ class Session:
         self.ended.set()
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
-            alive = sum(thread.is_alive() for thread in self._threads)
-            # A connection that is still open, by somebody's open file, leaves its leader reading; it will serve nothing.
-            if not alive or (alive == 1 and self._reading):
+            # A connection that is still open, by somebody's open file, leaves its leader reading and the others waiting
+            # for the lead; none of them will serve anything.
+            if sum(thread.is_alive() for thread in self._threads) <= self._waiting + self._reading:
                 return True
             time.sleep(0.01)
         return False
