@@ -100,7 +100,10 @@ def link(s: Session, caller: Caller, ino: int, parent: int, name: bytes) -> Op[A
         sql.INODE_TOUCH(s.tenant, s.layer, parent, now, 0),
         *s.record(caller, "link", ino, s.names.path(parent, name)),
     )
-    return attr._replace(nlink=counted[-1][0][0], ctime=now, layer=s.layer)
+    opened = s.files.get(ino)
+    if opened is not None:
+        opened.counts(counted[-1][0][0])
+    return s.current(attr._replace(nlink=counted[-1][0][0], ctime=now, layer=s.layer))
 
 
 def _unnamed(s: Session, attr: Attr, now: int) -> list[Query]:

@@ -76,8 +76,9 @@ class OpenFile:
             self.stored = attr
         return self.attr()
 
-    def lost_name(self) -> None:
-        self.stored = self.stored._replace(nlink=max(0, self.stored.nlink - 1))
+    def counts(self, nlink: int) -> None:
+        """How many names it has, as far as this session can tell."""
+        self.stored = self.stored._replace(nlink=max(0, nlink))
 
     # --- reading
 
@@ -365,8 +366,10 @@ class OpenFile:
             return
         self.closing = True
         if self.unlinked and not s.read_only:
-            if s.alone:
-                yield from s.begin(exclusive=(s.inode_lock(self.ino),))
+            rows = yield from s.begin(sql.INODE(*s.key, self.ino), exclusive=(s.inode_lock(self.ino),))
+            if rows[0] and found(rows[0], self.ino).nlink:  # another door gave it a name
+                yield from self.flush(caller)
+            elif s.alone:
                 yield from finish(sql.INODE_REAP(*s.key, self.ino))
         elif self.dirty:
             yield from self.flush(caller)

@@ -163,7 +163,7 @@ class Session:
             self.names.drop(attr.ino)
         file = self.files.get(attr.ino)
         if file is not None:
-            file.lost_name()
+            file.counts(min(file.stored.nlink, attr.nlink) - 1)
 
     # --- the audit trail
 
