@@ -228,7 +228,7 @@ class OpenFile:
             yield from finish(*copied_up(s, (row,)), self._content(after, content), *drop_caps, *record)
             self._stored(after, content, {})
             return
-        blocks = {n: self._block(n, size, base) for n in {*self.pieces, *(() if inline is None else (0,))}}
+        blocks = {n: self._block(n, size, base) for n in {*self.pieces, *((0,) if inline else ())}}
         puts, hashes = self._puts(blocks)
         new = {c: with_hashes(old[c], {n: h for n, h in hashes.items() if chunk_of(n) == c}) for c in old}
         changed = [c for c in sorted(new) if new[c] != old[c]]
