@@ -145,7 +145,7 @@ def test_zsh(tarbox: Tarbox) -> None:
         until(b"READY")
         os.write(leader, b"tarbox tre\t-L 1 /da\t ; print DO''NE\n")
         shown = until(b"DONE")
-        assert b"directories, " in shown and b"plain" in shown
+        assert b"1 directory, 3 files" in shown and b"plain" in shown
         os.write(leader, b"tarbox ls -d /data/two\t; print DO''NE\n")
         assert b"/data/two words" in until(b"DONE").replace(b"\\ ", b" ")
     finally:

@@ -69,7 +69,9 @@ def test_a_wrong_password(server_home: Path, tmp_path: Path) -> None:
     path = str(server_home / "run" / ".s.PGSQL.5432")
     admin = pg8000.native.Connection("postgres", unix_sock=path, database="postgres")
     admin.run("alter role tarbox password 'right'")
-    (server_home / "data" / "pg_hba.conf").write_text("local all all scram-sha-256\n")
+    access = server_home / "data" / "pg_hba.conf"
+    usual = access.read_text()
+    access.write_text("local all all scram-sha-256\n")
     admin.run("select pg_reload_conf()")
     admin.close()
     deadline = time.monotonic() + 30
@@ -79,6 +81,8 @@ def test_a_wrong_password(server_home: Path, tmp_path: Path) -> None:
     said = wrong.fails("ls", "/")
     assert "password" in said and "wr0ng" not in said
     Tarbox(url.replace("tarbox@", "tarbox:right@"), tmp_path)("init")
+    access.write_text(usual)  # as whoever stops the server expects it
+    os.kill(int((server_home / "data" / "postmaster.pid").read_text().split()[0]), signal.SIGHUP)
 
 
 def test_the_database_goes_away_in_the_middle(server_home: Path, tmp_path: Path) -> None:

@@ -139,6 +139,7 @@ class Copier:
             raise FsError(errno.ENOTDIR, target.path)
         self._made.add(there.ino)
         inside = there.ino
+        session.expect(inside, target.path)
         for entry in session.entries(attr.ino, path):
             inner = join(path, entry.name)
             with self.tally.each():

@@ -85,6 +85,11 @@ class Session:
                 raise
             return None
 
+    def expect(self, folder: int, path: bytes) -> None:
+        """Before many files are made in a directory: once the core has seen its attributes, new files wait in memory for
+        their content and attributes, and go out in one trip."""
+        self.run(path, self.fs.getattr, folder)
+
     def place(self, path: bytes) -> Place:
         """The directory and last name of a path that is to be made, moved or removed; the root has none (EBUSY)."""
         bare = path.rstrip(b"/")

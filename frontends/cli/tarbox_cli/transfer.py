@@ -129,6 +129,7 @@ class Putter(Transfer):
     def put_contents(self, path: bytes, folder: int, at: bytes) -> None:
         with os.scandir(path) as found:
             names = sorted(entry.name for entry in found)
+        self.session.expect(folder, at)
         for name in names:
             with self.each():
                 self.put(join(path, name), Place(folder, name, join(at, name)))
