@@ -67,6 +67,8 @@ def _parent(s: Session, caller: Caller, rows: Sequence[tuple[object, ...]], ino:
         raise FsError(errno.ENOTDIR, name)
     if up.nlink == 0:
         raise FsError(errno.ENOENT, name)
+    if s.enforce:
+        access.require(caller, up, X_OK, name)  # before anything tells whether the name is there
     return up
 
 

@@ -120,10 +120,11 @@ def _check_setattr(caller: Caller, attr: Attr, change: Change) -> None:
             raise FsError(errno.EPERM, attr.ino)
         if gid is not None and (caller.uid != attr.uid or (gid != attr.gid and not caller.in_group(gid))):
             raise FsError(errno.EPERM, attr.ino)
-    if any(t not in (None, NOW) for t in times):
+    if times == (NOW, NOW):
+        if caller.uid != attr.uid:
+            access.require(caller, attr, W_OK)
+    elif times != (None, None):
         access.require_owner(caller, attr)
-    elif NOW in times and caller.uid != attr.uid:
-        access.require(caller, attr, W_OK)
 
 
 def _changes(before: Attr, after: Attr) -> dict[str, object]:

@@ -123,7 +123,7 @@ WALK = Statement(
 )
 # A new inode under a new name, in one statement: what it depends on is checked inside, so the caller need not have read it.
 # The parent must be a directory that the caller ($16 and groups $17; 0 may all) may write, and the name free. With $15 a
-# set-gid parent gives its group. $20, $21: operations and bytes for the audit. A row always: the head's layer and what it
+# set-gid parent gives its group; its bit a file may have only from a caller in that group. $20, $21: operations and bytes for the audit. A row always: the head's layer and what it
 # sees; the parent's mode, uid, gid, links; the inode that has the name; whether it was made; its mode and gid.
 MAKE = Statement(
     "tree.make",
@@ -131,7 +131,8 @@ MAKE = Statement(
     p as (select i.* from inode i where i.ino = $5 and {_INODE}),
     c as (select d.ino from dentry d where d.parent = $5 and d.name = $6 and {_DENTRY}),
     ok as (select p.*, case when $15 and p.mode & 1024 <> 0 then p.gid else $10 end as new_gid,
-            case when $15 and p.mode & 1024 <> 0 and $8 & 61440 = 16384 then $8 | 1024 else $8 end as new_mode
+            case when $15 and p.mode & 1024 <> 0 and $8 & 61440 = 16384 then $8 | 1024
+                when $16 <> 0 and p.mode & 1024 <> 0 and $8 & 1032 = 1032 and not p.gid = any($17::int8[]) then $8 & ~1024 else $8 end as new_mode
         from p, h where h.layer = $2 and p.mode & 61440 = 16384 and p.nlink > 0 and not exists (select from c where ino is not null)
         and ($16 = 0 or (case when p.uid = $16 then p.mode >> 6 when p.gid = any($17::int8[]) then p.mode >> 3 else p.mode end) & 3 = 3)),
     d as (insert into dentry (tenant, parent, name, layer, ino, kind) select $1, $5, $6, $2, $7, $8 >> 12 from ok
