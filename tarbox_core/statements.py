@@ -123,8 +123,9 @@ WALK = Statement(
 )
 # A new inode under a new name, in one statement: what it depends on is checked inside, so the caller need not have read it.
 # The parent must be a directory that the caller ($16 and groups $17; 0 may all) may write, and the name free. With $15 a
-# set-gid parent gives its group; its bit a file may have only from a caller in that group. $20, $21: operations and bytes for the
-# audit. A row always: the head's layer and what it sees; the parent's mode, uid, gid, links; the inode that has the name; whether it was made; its mode and gid.
+# set-gid parent gives its group; its bit a file may have only from a caller in that group. $20, $21: operations and bytes
+# for the audit. A row always: the head's layer and what it sees; the parent's mode, uid, gid, links; the inode that has the
+# name; what was made: its mode and gid.
 MAKE = Statement(
     "tree.make",
     f"""with h as (select layer, visible from head where tenant = $1 and name = $4),
