@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = os.geteuid() == 0
-LIMIT = 240  # seconds that a test may use a mount
+LIMIT = 120  # seconds that a test may use a mount
 MOUNT_LIMIT = 60
 
 
