@@ -77,6 +77,12 @@ def delete(name: str) -> Op[None]:
         raise TenantError(f"no tenant named {name!r}: see `tarbox tenant list`")
 
 
+def audit_ahead() -> Op[int]:
+    """Make the audit trail's partitions of this and the next four weeks; how many were missing. For now and then."""
+    (made,) = yield from one(sql.AUDIT_AHEAD(4))
+    return int(made)
+
+
 def attach(tenant: TenantInfo) -> Op[TenantInfo]:
     """The tenant with where its head stands now. Run under the tenant's own role."""
     rows = yield from finish(sql.HEAD(tenant.id, tenant.head))

@@ -194,6 +194,7 @@ declare
     made int4 := 0;
     week text;
 begin
+    perform pg_advisory_xact_lock(hashtext('tarbox_audit_ahead'));
     for n in 0 .. weeks loop
         week := 'audit_logs_' || to_char(monday + n * interval '1 week', 'YYYYMMDD');
         if to_regclass(quote_ident(week)) is null

@@ -73,8 +73,10 @@ def fsck(options: Namespace, out: Output) -> int:
 
 
 def gc(options: Namespace, out: Output) -> int:
-    from tarbox_core import check
+    from tarbox_core import check, tenant
 
+    with administer(options) as owner:
+        owner.run(tenant.audit_ahead)
     with enter(options, changes=True) as session:
         swept = session.driver.run(lambda: check.gc(session.fs), durable=True)
         name = session.tenant.name
