@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tarbox_cli.arguments import no_arguments
 from tarbox_cli.output import Output, human
 from tarbox_cli.progress import Progress
-from tarbox_cli.session import connect, database_url, enter, settings
+from tarbox_cli.session import administer, connect, database_url, enter, settings
 
 if TYPE_CHECKING:
     from tarbox_cli.commands import Verbs
