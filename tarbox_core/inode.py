@@ -89,7 +89,8 @@ def setattr(s: Session, caller: Caller, ino: int, change: Change) -> Op[Attr]:
 def changed(s: Session, caller: Caller, attr: Attr, change: Change) -> Attr:
     """The attributes after a change that the caller may make; EPERM or EACCES where not.
 
-    A new owner takes set-uid (and set-gid of an executable) from a file, as on ext4.
+    A new owner takes set-uid (and set-gid of an executable) from anything but a directory, as on ext4, unless a mode is
+    given with it.
     """
     now = s.clock()
     if s.enforce:
@@ -97,7 +98,7 @@ def changed(s: Session, caller: Caller, attr: Attr, change: Change) -> Attr:
     mode = attr.mode if change.mode is None else attr.mode & ~0o7777 | change.mode & 0o7777
     if change.mode is not None and s.enforce and caller.uid != 0 and not attr.is_dir and not caller.in_group(attr.gid):
         mode &= ~stat.S_ISGID
-    if (change.uid is not None or change.gid is not None or change.kill_suid) and attr.is_reg:
+    if change.mode is None and not attr.is_dir and (change.uid is not None or change.gid is not None or change.kill_suid):
         mode = access.without_suid(mode)
     atime, mtime, ctime = (now if t == NOW else t for t in (change.atime, change.mtime, change.ctime))
     return attr._replace(

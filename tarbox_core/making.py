@@ -65,6 +65,8 @@ def made(s: Session, new: New, attr: Attr, row: Row) -> Attr:
     layer, visible, up_mode, up_uid, up_gid, up_links, there, mode, gid = row
     if mode is not None:
         s.names.saw(attr.ino, new.parent, new.name)
+        if attr.is_dir:
+            s.folders.put(attr.ino, (mode, gid))
         return attr._replace(mode=mode, gid=gid, layer=s.layer)
     s.stands_at(layer, visible)
     if up_mode is None:

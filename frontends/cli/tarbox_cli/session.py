@@ -251,8 +251,10 @@ def open_tenant(config: Config, url: str, info: TenantInfo, *, read_only: bool, 
     except BaseException:
         driver.close()
         raise
-    audit = config.audit
-    return driver, Filesystem(attached, time.time_ns, enforce=False, read_only=read_only, audit=audit.enabled, audit_batch=audit.batch_size, defer=defer)
+    return driver, Filesystem(
+        attached, time.time_ns, enforce=False, read_only=read_only, audit=config.audit.enabled, audit_batch=config.audit.batch_size,
+        block_cache=config.cache.block_size, defer=defer,
+    )  # fmt: skip
 
 
 @contextmanager
