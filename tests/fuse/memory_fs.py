@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import functools
 import itertools
+import json
 import stat
 import threading
 import time
@@ -36,6 +37,8 @@ from tarbox_core.types import (
 )
 
 R = TypeVar("R")
+
+COUNTERS = b"user.counters"  # an attribute of every inode: how often what was asked for, as JSON
 
 
 class MemoryDriver:
@@ -108,8 +111,9 @@ class Node:
 class MemoryFilesystem:
     """A tree in memory, with the verbs of tarbox_core.filesystem.Filesystem."""
 
-    def __init__(self, *, trips: bool = False, uid: int = 0, gid: int = 0) -> None:
+    def __init__(self, *, trips: bool = False, delay: float = 0.0, uid: int = 0, gid: int = 0) -> None:
         self.trips = trips
+        self.driver = MemoryDriver(delay)
         self.dirty: dict[int, tuple[MemoryFile, int, int]] = {}  # by inode: the file, dirty since, bytes
         self.flushes = 0
         self.records_flushed = 0
@@ -307,6 +311,8 @@ class MemoryFilesystem:
 
     @operation
     def getxattr(self, caller: Caller, ino: int, name: bytes) -> bytes:
+        if name == COUNTERS:
+            return json.dumps({"flushes": self.flushes, "syncs": self.syncs, "durable": self.driver.durable, "most": self.driver.most_at_once}).encode()
         value = self._node(ino).xattrs.get(name)
         if value is None:
             raise FsError(errno.ENODATA, name)

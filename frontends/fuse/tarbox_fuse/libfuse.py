@@ -2,7 +2,8 @@
 
 fusepy names files by path, so names are walked anew with the core's resolve; what is open goes by handle. Paths are
 decoded as Latin-1, which maps every byte to a character and back. libfuse 2 knows no rename flags, fallocate, lseek
-or copy_file_range: those verbs are missing here.
+or copy_file_range, and does not say who may keep set-id bits: those are missing here. A file that is removed while it
+is open it renames to .fuse_hidden... until the last close; by its handle alone it could not be asked for its attributes.
 """
 
 from __future__ import annotations
@@ -41,8 +42,9 @@ def serve(
     except OSError:
         raise MountError("--transport libfuse needs the library libfuse.so.2: apt-get install libfuse2") from None
     options: dict[str, Any] = {
-        "fsname": source, "subtype": "tarbox", "default_permissions": True, "use_ino": True, "hard_remove": True, "big_writes": True,
-        "attr_timeout": timeouts.attr, "entry_timeout": timeouts.entry, "negative_timeout": timeouts.negative,
+        "fsname": source, "subtype": "tarbox", "default_permissions": True, "use_ino": True, "big_writes": True,
+        "attr_timeout": 0,  # libfuse gives each hard link a node of its own, which would not see what another one did
+        "entry_timeout": timeouts.entry, "negative_timeout": timeouts.negative,
     }  # fmt: skip
     if allow_other:
         options["allow_other"] = True

@@ -163,6 +163,8 @@ def _mount_as_user(where: str, source: str, read_only: bool, allow_other: bool) 
         _, complaint = helper.communicate()
         if helper.returncode:
             words = complaint.decode(errors="replace").strip().splitlines() or ["no reason given"]
+            if not os.access(DEVICE, os.R_OK | os.W_OK):
+                raise MountError(f"{DEVICE} may not be opened by this user: let root run chmod 666 {DEVICE}")
             raise MountError(f"{where}: {words[-1].removeprefix('fusermount3: ')}")
         fds = array.array("i")
         _, ancillary, _, _ = ours.recvmsg(1, socket.CMSG_SPACE(fds.itemsize))

@@ -17,11 +17,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Final, Literal, NoReturn
+from typing import TYPE_CHECKING, Final, Literal, NoReturn
 
 from tarbox_core.check import reap
 from tarbox_core.drivers.base import Driver
-from tarbox_core.drivers.presence import Presence
 from tarbox_core.errors import TarboxError
 from tarbox_core.filesystem import Filesystem
 from tarbox_fuse import mount as mounting
@@ -32,9 +31,12 @@ from tarbox_fuse.session import Session
 from tarbox_fuse.supervisor import Supervisor
 from tarbox_fuse.verbs import Verbs
 
+if TYPE_CHECKING:
+    from tarbox_core.drivers.presence import Presence
+
 log = logging.getLogger("tarbox.fuse")
 
-PresenceOf = Callable[[Filesystem], Presence]
+PresenceOf = Callable[[Filesystem], "Presence"]
 OpenFs = Callable[[], tuple[Driver, Filesystem]]
 Transport = Literal["kernel", "libfuse"]
 
@@ -59,8 +61,9 @@ def serve_mount(
 
     In the foreground this returns when the mount has ended and all is flushed; otherwise as soon as a daemon answers at
     the mount point. `open_fs` runs in the process that serves and gives what it closes at the end: a Filesystem made
-    with enforce=False, and its driver. `presence` makes the mount seen by other doors. `ready` is called
-    once the mount answers. `options` overrides `timeouts`. The log goes to standard error in the foreground, else to `log_file`, by default in the user's state directory.
+    with enforce=False, and its driver. `presence` makes the mount seen by other doors. `ready` is called once the mount
+    answers. `options` overrides `timeouts`. The log goes to standard error in the foreground, else to `log_file`, by
+    default in the user's state directory.
     """
     where = mounting.check_mountpoint(mountpoint)
     mounting.check_device(allow_other)

@@ -2,7 +2,8 @@
 
 The watcher is a shell of under a megabyte. It waits on a pipe whose other end only the daemon holds: a word on it means
 that all is well; its end without a word means death. It has its own session and takes no notice of the terminal's
-signals. It unmounts by the device number of that one mount, so that a newer mount at the same place is left alone.
+signals. It unmounts only what has the device number of that one mount and does not answer: numbers are used again, and
+a newer mount at the same place is to be left alone.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ read -r word && exit 0
 device=$1 where=$2
 shift 2
 while read -r id parent this rest; do
-    if [ "$this" = "$device" ]; then exec "$@" "$where"; fi
+    if [ "$this" = "$device" ]; then
+        stat -f -- "$where" > /dev/null 2>&1 || exec "$@" "$where"
+    fi
 done < /proc/self/mountinfo
 """
 

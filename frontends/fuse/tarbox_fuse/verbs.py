@@ -15,14 +15,16 @@ import logging
 import threading
 from collections.abc import Callable, Generator, Sequence
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from tarbox_core.drivers.base import Driver
-from tarbox_core.drivers.presence import Presence
 from tarbox_core.effects import Batch, Op, Rows
 from tarbox_core.errors import TarboxError
 from tarbox_core.filesystem import Filesystem, OpenDir, OpenFile
 from tarbox_core.types import Attr, Caller, Entry
+
+if TYPE_CHECKING:
+    from tarbox_core.drivers.presence import Presence
 
 R = TypeVar("R")
 
