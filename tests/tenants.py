@@ -151,6 +151,11 @@ class Tenant:
         self._sessions.append(session)
         return session
 
+    def lose(self, session: Session) -> None:
+        """End a session as a crash does: nothing is flushed or released."""
+        self._sessions.remove(session)
+        session.driver.close()
+
     def end_sessions(self) -> None:
         """Release what tests left open, and close the sessions."""
         for session in self._sessions:
