@@ -81,8 +81,7 @@ class Session:
     # --- locks
 
     def _key(self, kind: str, ino: int, name: bytes = b"") -> int:
-        digest = blake2b(b"%s %d %d %s" % (kind.encode(), self.tenant, ino, name), digest_size=8).digest()
-        return int.from_bytes(digest, "big", signed=True)
+        return lock_key(self.tenant, kind, ino, name)
 
     def dir_lock(self, ino: int) -> int:
         return self._key("D", ino)
@@ -94,9 +93,6 @@ class Session:
 
     def inode_lock(self, ino: int) -> int:
         return self._key("I", ino)
-
-    def presence_lock(self) -> int:
-        return self._key("P", 0)
 
     def rename_lock(self) -> int:
         return self._key("R", 0)
@@ -186,6 +182,17 @@ class Session:
         """Remember a read or a failure for the next batch."""
         if self.audit:
             self.records.append((self.clock(), operation, ino, path, caller.uid, caller.pid, result, size))
+
+
+def lock_key(tenant: int, kind: str, ino: int, name: bytes = b"") -> int:
+    """The number of an advisory lock. Two things with one number only wait for each other in vain."""
+    digest = blake2b(b"%s %d %d %s" % (kind.encode(), tenant, ino, name), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+def presence_lock(tenant: int) -> int:
+    """What a door that keeps files open holds as long as it lives."""
+    return lock_key(tenant, "P", 0)
 
 
 def check_name(name: bytes) -> None:

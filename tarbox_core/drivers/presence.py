@@ -15,19 +15,25 @@ from tarbox_core.drivers.wire import Wire
 from tarbox_core.effects import Op, finish
 from tarbox_core.errors import TarboxError
 from tarbox_core.filesystem import Filesystem
+from tarbox_core.session import presence_lock
 
 NOTICED_AFTER = 2.5  # seconds within which the doors that are there learn of a new one; each looks once a second
 
 
-def _count(fs: Filesystem) -> Op[int]:
-    rows = yield from finish(sql.PRESENCES(fs.session.presence_lock()))
+def _count(tenant: int) -> Op[int]:
+    rows = yield from finish(sql.PRESENCES(presence_lock(tenant)))
     count: int = rows[0][0][0]
     return count
 
 
+def doors(driver: Driver, tenant: int) -> int:
+    """How many doors that keep files open a tenant has. Any role may ask."""
+    return driver.run(lambda: _count(tenant))
+
+
 def look(driver: Driver, fs: Filesystem) -> None:
     """For a door that keeps nothing open: is any other there that does?"""
-    fs.session.alone = driver.run(lambda: _count(fs)) == 0
+    fs.session.alone = doors(driver, fs.tenant.id) == 0
 
 
 class Presence:
@@ -46,7 +52,7 @@ class Presence:
 
     def look(self) -> None:
         """See who is there; to be called about once a second. A lost connection is made anew."""
-        key = self._fs.session.presence_lock()
+        key = presence_lock(self._fs.tenant.id)
         try:
             if self._wire is None:
                 self._wire = Wire(self._dsn, self._fs.tenant.role)

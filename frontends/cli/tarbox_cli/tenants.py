@@ -141,14 +141,18 @@ def info(options: Namespace, out: Output) -> int:
 def delete_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("which", metavar="NAME", type=tenant_name)
     parser.add_argument("--yes", "-y", action="store_true", help="do not ask")
+    parser.add_argument("--force", action="store_true", help="delete it even while it is mounted")
 
 
 def delete(options: Namespace, out: Output) -> int:
     from tarbox_core import tenant
+    from tarbox_core.drivers.presence import doors
 
     name = options.which
     with administer(options) as driver:
-        driver.run(lambda: tenant.info(name))  # tell of a wrong name before asking
+        info = driver.run(lambda: tenant.info(name))  # tell of a wrong name before asking
+        if not options.force and doors(driver, info.id):
+            raise TarboxError(f"tenant {name} is mounted; unmount it first, or delete it from under the mount with --force")
         if not options.yes:
             _ask(name)
         driver.run(lambda: tenant.delete(name), durable=True)
