@@ -1,0 +1,268 @@
+"""Several doors at once on the same few names: no deadlock reaches a caller, nothing is lost, counted wrong or left behind."""
+
+from __future__ import annotations
+
+import errno
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable
+
+from tarbox_core.errors import FsError
+from tarbox_core.types import RENAME_EXCHANGE, RENAME_NOREPLACE, ROOT_INO
+from tests.tenants import BLOCK, ROOT, Session, Tenant
+
+EXPECTED = {errno.EEXIST, errno.ENOENT, errno.ENOTEMPTY, errno.EINVAL, errno.ENOTDIR, errno.EISDIR, errno.EPERM}
+
+
+def together(*works: Callable[[], None]) -> None:
+    """Run them in threads that start at the same moment; raise the first trouble of any."""
+    troubles: list[BaseException] = []
+    barrier = threading.Barrier(len(works))
+
+    def run(work: Callable[[], None]) -> None:
+        try:
+            barrier.wait(30)
+            work()
+        except BaseException as error:
+            troubles.append(error)
+
+    threads = [threading.Thread(target=run, args=(work,)) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if troubles:
+        raise troubles[0]
+
+
+def outcome(verb: Callable[[], object]) -> int:
+    """0, or the errno of a failure that two doors at once may well cause."""
+    try:
+        verb()
+    except FsError as error:
+        assert error.errno in EXPECTED, error
+        return error.errno
+    return 0
+
+
+def sessions(tenant: Tenant, count: int) -> list[Session]:
+    return [tenant.session(alone=False, pool_size=1) for _ in range(count)]
+
+
+def test_eight_doors_in_the_same_few_directories(tenant: Tenant) -> None:
+    doors = sessions(tenant, 8)
+    for number in range(3):
+        doors[0].mkdir(b"/d%d" % number)
+    names = [b"a", b"b", b"c"]
+    outcomes: Counter[tuple[str, int]] = Counter()
+
+    def work(door: Session, seed: int) -> Callable[[], None]:
+        choose = random.Random(seed)
+
+        def path() -> bytes:
+            deep = b"/" + choose.choice(names) if choose.random() < 0.3 else b""
+            return b"/d%d" % choose.randrange(3) + deep + b"/" + choose.choice(names)
+
+        verbs: list[tuple[str, Callable[[bytes, bytes], object]]] = [
+            ("mkdir", lambda one, two: door.mkdir(one)), ("mkdir", lambda one, two: door.mkdir(one)),
+            ("create", lambda one, two: door.close(door.create(one))), ("create", lambda one, two: door.close(door.create(one))),
+            ("write", lambda one, two: door.write(one, one * 3000)),
+            ("unlink", lambda one, two: door.unlink(one)), ("rmdir", lambda one, two: door.rmdir(one)),
+            ("link", lambda one, two: door.link(one, two)), ("symlink", lambda one, two: door.symlink(b"x", one)),
+            ("rename", lambda one, two: door.rename(one, two)), ("rename", lambda one, two: door.rename(one, two)),
+            ("rename", lambda one, two: door.rename(one, two, choose.choice([RENAME_EXCHANGE, RENAME_NOREPLACE]))),
+        ]  # fmt: skip
+
+        def run() -> None:
+            for _ in range(150):
+                name, verb = choose.choice(verbs)
+                outcomes[name, outcome(lambda: verb(path(), path()))] += 1  # noqa: B023
+
+        return run
+
+    together(*(work(door, seed) for seed, door in enumerate(doors)))
+    for verb in ("mkdir", "create", "unlink", "rmdir", "link", "rename"):
+        assert outcomes[verb, 0] > 0, f"no {verb} ever succeeded: {outcomes}"
+    # The fixture's fsck holds the counts against the names; every name can be reached too.
+    seen = sum(len(doors[0].names(b"/d%d" % number)) for number in range(3))
+    assert seen > 0
+
+
+def test_only_one_door_makes_a_name(tenant: Tenant) -> None:
+    doors = sessions(tenant, 6)
+    for verb in (lambda door: door.mkdir(b"/x"), lambda door: door.close(door.create(b"/x")), lambda door: door.symlink(b"y", b"/x")):
+        won: list[int] = []
+        together(*(lambda door=door, verb=verb: won.append(outcome(lambda: verb(door))) for door in doors))  # type: ignore[misc]  # noqa: B023
+        assert sorted(won) == [0] + [errno.EEXIST] * 5
+        won.clear()
+        remove = Session.rmdir if doors[0].attr(b"/x").is_dir else Session.unlink
+        together(*(lambda door=door: won.append(outcome(lambda: remove(door, b"/x"))) for door in doors))  # type: ignore[misc]  # noqa: B023
+        assert sorted(won) == [0] + [errno.ENOENT] * 5
+
+
+def test_removing_a_directory_while_another_fills_it(tenant: Tenant) -> None:
+    """Either the name is made and the directory stays, or the directory goes and the name cannot be made."""
+    filler, remover, mover = sessions(tenant, 3)
+    results: Counter[tuple[int, int]] = Counter()
+    for number in range(40):
+        path = b"/dir%d" % number
+        ino = filler.mkdir(path).ino
+        filler.write(b"/file%d" % number, b"x")
+        made: list[int] = []
+        removed: list[int] = []
+        if number % 2:
+            fill = lambda: outcome(lambda: filler.run(lambda: filler.fs.mkdir(ROOT, ino, b"new", 0o755)))  # noqa: B023, E731
+        else:
+            fill = lambda: outcome(lambda: filler.run(lambda: filler.fs.rename(ROOT, ROOT_INO, b"file%d" % number, ino, b"new")))  # noqa: B023, E731
+        together(
+            lambda: made.append(fill()),  # noqa: B023
+            lambda: removed.append(outcome(lambda: remover.run(lambda: remover.fs.rmdir(ROOT, ROOT_INO, path[1:])))),  # noqa: B023
+        )
+        results[made[0], removed[0]] += 1
+        assert (made[0], removed[0]) in {(0, errno.ENOTEMPTY), (errno.ENOENT, 0)}, (made, removed)
+        assert mover.exists(path) == (made[0] == 0)
+    assert sum(results.values()) == 40
+
+
+def test_replacing_a_directory_while_another_fills_it(tenant: Tenant) -> None:
+    filler, replacer = sessions(tenant, 2)
+    for number in range(20):
+        path = b"/dir%d" % number
+        ino = filler.mkdir(path).ino
+        filler.mkdir(b"/other%d" % number)
+        made: list[int] = []
+        replaced: list[int] = []
+        together(
+            lambda: made.append(outcome(lambda: filler.run(lambda: filler.fs.mkdir(ROOT, ino, b"new", 0o755)))),  # noqa: B023
+            lambda: replaced.append(outcome(lambda: replacer.rename(b"/other%d" % number, path))),  # noqa: B023
+        )
+        assert (made[0], replaced[0]) in {(0, errno.ENOTEMPTY), (errno.ENOENT, 0)}, (made, replaced)
+
+
+def test_two_moves_that_would_make_a_loop_together(tenant: Tenant) -> None:
+    """mv a b/ and mv b a/ are each fine alone; together they would cut both off from the root."""
+    one, two = sessions(tenant, 2)
+    both = 0
+    for number in range(30):
+        a, b = one.mkdir(b"/a%d" % number).ino, one.mkdir(b"/b%d" % number).ino
+        deep = one.mkdir(b"/a%d/deep" % number).ino if number % 2 else a
+        results: list[int] = []
+        together(
+            lambda: results.append(outcome(lambda: one.run(lambda: one.fs.rename(ROOT, ROOT_INO, b"a%d" % number, b, b"a")))),  # noqa: B023
+            lambda: results.append(outcome(lambda: two.run(lambda: two.fs.rename(ROOT, ROOT_INO, b"b%d" % number, deep, b"b")))),  # noqa: B023
+        )
+        assert sorted(results) == [0, errno.EINVAL]
+        both += one.exists(b"/b%d/a" % number)
+    assert 0 <= both <= 30
+
+
+def test_exchanges_that_would_make_a_loop_together(tenant: Tenant) -> None:
+    one, two = sessions(tenant, 2)
+    for number in range(20):
+        for name in (b"a%d", b"b%d", b"a%d/in", b"b%d/in"):
+            one.mkdir(b"/" + name % number)
+        a, b = one.attr(b"/a%d" % number).ino, one.attr(b"/b%d" % number).ino
+        results: list[int] = []
+        together(
+            lambda: results.append(outcome(lambda: one.run(lambda: one.fs.rename(ROOT, ROOT_INO, b"a%d" % number, b, b"in", RENAME_EXCHANGE)))),  # noqa: B023
+            lambda: results.append(outcome(lambda: two.run(lambda: two.fs.rename(ROOT, ROOT_INO, b"b%d" % number, a, b"in", RENAME_EXCHANGE)))),  # noqa: B023
+        )
+        assert 0 in results
+
+
+def test_links_of_one_file_made_and_removed_by_many(tenant: Tenant) -> None:
+    doors = sessions(tenant, 6)
+    ino = doors[0].write(b"/file", b"content")
+
+    def work(number: int) -> Callable[[], None]:
+        door = doors[number]
+
+        def run() -> None:
+            for step in range(15):
+                door.run(lambda: door.fs.link(ROOT, ino, ROOT_INO, b"%d-%d" % (number, step)))  # noqa: B023
+                if step % 2:
+                    door.unlink(b"/%d-%d" % (number, step))
+
+        return run
+
+    together(*(work(number) for number in range(6)))
+    assert doors[0].attr(b"/file").nlink == 1 + 6 * 8
+
+
+def test_the_last_name_goes_while_another_is_made(tenant: Tenant) -> None:
+    one, two = sessions(tenant, 2)
+    for number in range(30):
+        ino = one.write(b"/file", b"content")
+        results: dict[str, int] = {}
+        together(
+            lambda: results.update(unlink=outcome(lambda: one.unlink(b"/file"))),  # noqa: B023
+            lambda: results.update(link=outcome(lambda: two.run(lambda: two.fs.link(ROOT, ino, ROOT_INO, b"other%d" % number)))),  # noqa: B023
+        )
+        assert results["unlink"] == 0 and results["link"] in (0, errno.ENOENT)
+        if results["link"] == 0:
+            assert two.read(b"/other%d" % number) == b"content" and two.attr(b"/other%d" % number).nlink == 1
+
+
+def test_writers_of_one_file_each_keep_their_blocks(tenant: Tenant) -> None:
+    """Each door writes its own part of a file, not in whole blocks, and flushes; no flush may undo another's."""
+    doors = sessions(tenant, 4)
+    doors[0].write(b"/file", b"")
+    part = 3 * BLOCK + 100
+    opened = [door.open(b"/file", write=True) for door in doors]
+
+    def work(number: int) -> Callable[[], None]:
+        door, file = doors[number], opened[number]
+
+        def run() -> None:
+            for step in range(12):
+                size = part * (step + 1) // 12 - part * step // 12
+                door.run(lambda: file.write(ROOT, number * part + part * step // 12, bytes([number + 1]) * size))  # noqa: B023
+                door.run(lambda: file.flush(ROOT))
+
+        return run
+
+    together(*(work(number) for number in range(4)))
+    for door, file in zip(doors, opened, strict=True):
+        door.close(file)
+    assert tenant.session().read(b"/file") == b"".join(bytes([number + 1]) * part for number in range(4))
+
+
+def test_a_file_flushed_and_truncated_at_once(tenant: Tenant) -> None:
+    writer, cutter = sessions(tenant, 2)
+    for size in (0, 100, BLOCK, 5 * BLOCK + 1, 40 * BLOCK):
+        writer.write(b"/file", b"a" * 10 * BLOCK)
+        opened = writer.open(b"/file", write=True)
+        writer.run(lambda: opened.write(ROOT, 3 * BLOCK + 5, b"b" * BLOCK))  # noqa: B023
+        together(lambda: writer.run(lambda: opened.flush(ROOT)), lambda: cutter.truncate(b"/file", size) and None)  # noqa: B023
+        writer.close(opened)
+        content = tenant.session().read(b"/file")
+        whole = bytearray(b"a" * 10 * BLOCK)
+        whole[3 * BLOCK + 5 : 4 * BLOCK + 5] = b"b" * BLOCK
+        cut_last = bytes(whole[:size]).ljust(size, b"\0")
+        cut_first = bytearray((b"a" * 10 * BLOCK)[:size].ljust(max(size, 4 * BLOCK + 5), b"\0"))
+        cut_first[3 * BLOCK + 5 : 4 * BLOCK + 5] = b"b" * BLOCK
+        assert content in (cut_last, bytes(cut_first))
+        writer.unlink(b"/file")
+
+
+def test_many_threads_in_one_session(tenant: Tenant) -> None:
+    """As a mount runs it: verbs of different files in several threads at once."""
+    session = tenant.session(alone=True, pool_size=6)
+    session.mkdir(b"/dir")
+
+    def work(number: int) -> Callable[[], None]:
+        def run() -> None:
+            for step in range(15):
+                path = b"/dir/%d-%d" % (number, step)
+                session.write(path, path * 2000)
+                assert session.read(path) == path * 2000
+                if step % 3 == 0:
+                    session.rename(path, path + b"r")
+                    session.unlink(path + b"r")
+                session.names(b"/dir")
+
+        return run
+
+    together(*(work(number) for number in range(6)))
+    assert len(session.names(b"/dir")) == 6 * 10
