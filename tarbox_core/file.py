@@ -1,13 +1,14 @@
 """Open regular files: reading, gathering writes, and storing what was gathered. Truncation and holes are `space`'s.
 
 One OpenFile stands for an inode however often it is open in this session. Writes gather in memory and are stored, as
-one transaction, by flush, fsync, the last release or when they grow past FLUSH_AT. The doors let one thread at a time
-use an OpenFile.
+one transaction, by flush, fsync, the last release or when they grow past FLUSH_AT. The doors let several threads read
+an OpenFile, or one do anything else.
 """
 
 from __future__ import annotations
 
 import errno
+from collections import deque
 
 from tarbox_core import access, making, space
 from tarbox_core import statements as sql
@@ -43,7 +44,7 @@ class OpenFile:
         self.closing = False  # the last open was released and only storing is left
         self.dirty_since = 0
         self._written = 0  # bytes since the last flush, for the audit
-        self._read = 0
+        self._reads: deque[int] = deque()
         self._next = 0  # where a sequential reader goes on
 
     # --- attributes
@@ -89,15 +90,29 @@ class OpenFile:
         end = min(offset + size, self.size)
         if offset >= end:
             return b""
-        sequential = offset == self._next
+        ahead = offset == self._next and size < AHEAD // 2  # who asks for more reads ahead without our help
         self._next = end
-        self._read += end - offset
+        self._count_read(end - offset)
         if self.inline is not None:
             base = {0: self.inline}
         else:
             needed = self.pieces.uncovered(offset, end)
-            base = (yield from self._fetch(needed, ahead=sequential)) if needed else {}
+            base = (yield from self._fetch(needed, ahead=ahead)) if needed else {}
         return self.pieces.read(offset, end, base)
+
+    def _count_read(self, size: int) -> None:
+        """For the audit. Several threads may read: each step on the queue is one that no other can split."""
+        self._reads.append(size)
+        if len(self._reads) > 1024:
+            self._reads.append(self._read_bytes())
+
+    def _read_bytes(self) -> int:
+        total = 0
+        while True:
+            try:
+                total += self._reads.popleft()
+            except IndexError:
+                return total
 
     def _reload(self) -> Op[None]:
         rows = yield from run(sql.INODE_FULL(*self._s.key, self.ino))
@@ -358,9 +373,8 @@ class OpenFile:
         Where storing fails the file stays in the session's table with what it holds, for `dirty_files` to try again.
         """
         s = self._s
-        if self._read:
-            s.note(caller, "read", self.ino, s.names.path(self.ino), size=self._read)
-            self._read = 0
+        if size := self._read_bytes():
+            s.note(caller, "read", self.ino, s.names.path(self.ino), size=size)
         if self.refs > 1:
             self.refs -= 1
             return

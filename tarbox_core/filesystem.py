@@ -2,7 +2,7 @@
 
 Doors (mount, command line, WASI, browser, import) adapt these verbs and add no policy. Inode verbs take a parent's
 inode number and a name; path verbs walk. A Filesystem belongs to one tenant and one head. Its verbs may run in several
-threads at once, but those of one inode's OpenFile, and truncation, open and release of that inode, in one at a time.
+threads at once; of one inode's OpenFile either several reads or one other verb, truncation, open and release included.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ Transport = Literal["kernel", "libfuse"]
 
 _TICK: Final = 1.0  # seconds between two looks at what is due to be flushed
 _GRACE: Final = 60.0  # seconds for requests in work when the mount ends, and for a daemon to flush
-_READ_AHEAD: Final = 1 << 20
+_READ_AHEAD: Final = 4 << 20  # several requests at once, each answered over a connection of its own
 _OK: Final = b"ok"
 
 

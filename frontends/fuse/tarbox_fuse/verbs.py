@@ -4,7 +4,7 @@ Here and nowhere else: which operations need an inode to themselves, the table o
 gets flushed. Not here: bytes of any protocol, errno of any reply.
 
 Operations that touch the contents of a file hold that inode's lock for their whole run, because the core's open files
-are not for several threads at once. `getattr` and `lookup` take none: a stat never waits for a flush. What flushes
+let in either several readers or one thread alone. `getattr` and `lookup` take none: a stat never waits for a flush. What flushes
 several files takes one lock at a time; whoever needs two takes them in order, so nobody waits in a circle.
 """
 
@@ -58,21 +58,59 @@ def _resume(op: Op[R], batch: Batch) -> Generator[Batch, list[Rows], R]:
 
 
 class _Stripe:
-    """The lock of every 64th inode."""
+    """The lock of every 64th inode. `with stripe:` is for one thread alone, `with stripe.shared:` for any number of
+    readers. Who waits to be alone keeps new readers out."""
 
-    __slots__ = ("_before_wait", "_lock")
+    __slots__ = ("_before_wait", "_free", "_mutex", "_readers", "_turn", "shared")
 
     def __init__(self, before_wait: Callable[[], None]) -> None:
-        self._lock = threading.Lock()
+        self._turn = threading.Lock()  # held while one gets in
+        self._free = threading.Lock()  # held while one is in alone, or any reader is in
+        self._mutex = threading.Lock()  # guards the count of readers
+        self._readers = 0
         self._before_wait = before_wait
+        self.shared = _Shared(self)
+
+    def _take(self, lock: threading.Lock) -> None:
+        if not lock.acquire(False):
+            self._before_wait()
+            lock.acquire()
 
     def __enter__(self) -> None:
-        if not self._lock.acquire(False):
-            self._before_wait()
-            self._lock.acquire()
+        self._take(self._turn)
+        self._take(self._free)
+        self._turn.release()
 
     def __exit__(self, *_: object) -> None:
-        self._lock.release()
+        self._free.release()
+
+    def enter_shared(self) -> None:
+        self._take(self._turn)
+        with self._mutex:
+            self._readers += 1
+            first = self._readers == 1
+        if first:
+            self._take(self._free)
+        self._turn.release()
+
+    def exit_shared(self) -> None:
+        with self._mutex:
+            self._readers -= 1
+            if not self._readers:
+                self._free.release()
+
+
+class _Shared:
+    __slots__ = ("_stripe",)
+
+    def __init__(self, stripe: _Stripe) -> None:
+        self._stripe = stripe
+
+    def __enter__(self) -> None:
+        self._stripe.enter_shared()
+
+    def __exit__(self, *_: object) -> None:
+        self._stripe.exit_shared()
 
 
 class Verbs:
@@ -160,7 +198,7 @@ class Verbs:
 
     def read(self, caller: Caller, fh: int, offset: int, size: int) -> bytes:
         opened = self._files[fh]
-        with self._lock(opened.ino):
+        with self._lock(opened.ino).shared:
             return self.run(lambda: opened.read(caller, offset, size))
 
     def write(self, caller: Caller, fh: int, offset: int, data: bytes | memoryview, append: bool, kill_suid: bool) -> int:
