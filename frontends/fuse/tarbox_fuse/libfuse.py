@@ -4,6 +4,7 @@ fusepy names files by path, so names are walked anew with the core's resolve; wh
 decoded as Latin-1, which maps every byte to a character and back. libfuse 2 knows no rename flags, fallocate, lseek
 or copy_file_range, and does not say who may keep set-id bits: those are missing here. A file that is removed while it
 is open it renames to .fuse_hidden... until the last close; by its handle alone it could not be asked for its attributes.
+It gives each hard link a node of its own, which sees what was done through another one when its attributes expire.
 """
 
 from __future__ import annotations
@@ -43,8 +44,7 @@ def serve(
         raise MountError("--transport libfuse needs the library libfuse.so.2: apt-get install libfuse2") from None
     options: dict[str, Any] = {
         "fsname": source, "subtype": "tarbox", "default_permissions": True, "use_ino": True, "big_writes": True,
-        "attr_timeout": 0,  # libfuse gives each hard link a node of its own, which would not see what another one did
-        "entry_timeout": timeouts.entry, "negative_timeout": timeouts.negative,
+        "attr_timeout": timeouts.attr, "entry_timeout": timeouts.entry, "negative_timeout": timeouts.negative,
     }  # fmt: skip
     if allow_other:
         options["allow_other"] = True
@@ -121,7 +121,7 @@ class _Adapter:
     # --- names
 
     def getattr(self, path: str | None, fh: int | None) -> dict[str, int]:
-        if path is None:
+        if path is None or fh is not None:
             assert fh is not None
             ino = self._verbs.file(fh).ino
             return _stat(self._run(lambda: self._fs.getattr(ino)))
