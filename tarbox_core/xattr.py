@@ -1,4 +1,8 @@
-"""Extended attributes: bytes by name, in the namespaces that Linux knows (user., trusted., security., system.)."""
+"""Extended attributes: bytes by name, in the namespaces user., trusted. and security.
+
+system. ones are no bytes to keep: access control lists would have to be enforced. Refused, so that cp and tar fall back
+to the mode.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ from tarbox_core.inode import copied_up, found
 from tarbox_core.session import Session
 from tarbox_core.types import NAME_MAX, R_OK, W_OK, XATTR_CREATE, XATTR_REPLACE, Attr, Caller
 
+NAMESPACES = (b"user.", b"trusted.", b"security.")
 VALUE_MAX = 65536  # XATTR_SIZE_MAX
 LIST_MAX = 65536  # XATTR_LIST_MAX
 
@@ -37,9 +42,12 @@ def names(s: Session, caller: Caller, ino: int) -> Op[list[bytes]]:
 
 
 def put(s: Session, caller: Caller, ino: int, name: bytes, value: bytes, flags: int = 0) -> Op[None]:
-    """EEXIST with XATTR_CREATE, ENODATA with XATTR_REPLACE, E2BIG, ERANGE (name), ENOSPC when an inode has too many."""
+    """EEXIST with XATTR_CREATE, ENODATA with XATTR_REPLACE, E2BIG, ERANGE (name), ENOSPC when an inode has too many,
+    EOPNOTSUPP for a namespace that is not kept."""
     if not name or len(name) > NAME_MAX or b"\0" in name:
         raise FsError(errno.ERANGE, name)
+    if not name.startswith(NAMESPACES):
+        raise FsError(errno.EOPNOTSUPP, name)
     if len(value) > VALUE_MAX:
         raise FsError(errno.E2BIG, name)
     rows = yield from s.begin(
@@ -87,7 +95,7 @@ def _check(caller: Caller, attr: Attr, name: bytes, mask: int) -> None:
     if name.startswith(b"trusted."):
         if caller.uid != 0:
             raise FsError(errno.EPERM if mask & W_OK else errno.ENODATA, name)
-    elif name.startswith((b"security.", b"system.")):
+    elif name.startswith(b"security."):
         if mask & W_OK:
             access.require_owner(caller, attr)
     else:

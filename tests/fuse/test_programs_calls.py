@@ -297,6 +297,9 @@ def test_extended_attributes(mount: Mount) -> None:
         os.removexattr(name, "user.large")
     with fails(errno.ERANGE, errno.ENAMETOOLONG):
         os.setxattr(name, "user." + "n" * 251, b"")
+    for elsewhere in ("system.unheard-of", "plain"):
+        with fails(errno.EOPNOTSUPP):
+            os.setxattr(name, elsewhere, b"")
     run("setfattr", "-n", "user.tool", "-v", "0x00ff", name)
     assert "user.tool=0x00ff" in run("getfattr", "-d", "-e", "hex", "--absolute-names", name).stdout
 
