@@ -177,6 +177,8 @@ class OpenFile:
         """Gather bytes; how many were taken. EFBIG beyond the tenant's largest size, EROFS."""
         if self._s.read_only:
             raise FsError(errno.EROFS, self.ino)
+        if len(self.pieces) * self._s.block_size >= FLUSH_AT:
+            yield from self.flush(caller)  # may be run again, and what follows must not
         if append:
             offset = self.size
         room = self._s.max_file_size - offset
@@ -191,8 +193,6 @@ class OpenFile:
         self.mtime = self._s.clock()
         self.killed = self.killed or (kill_suid and access.without_suid(self.stored.mode) != self.stored.mode)
         self._written += len(data)
-        if len(self.pieces) * self._s.block_size >= FLUSH_AT:
-            yield from self.flush(caller)
         return len(data)
 
     def flush(self, caller: Caller) -> Op[None]:
