@@ -32,7 +32,7 @@ def git(folder: Path, *words: str) -> str:
 
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository of 2,200 files in 3 commits, with executables, links and names that want quoting."""
+    """A repository of 2,200 files in 3 commits, with executables, links and names that want quoting; `small` is a branch of 300."""
     folder = tmp_path_factory.mktemp("repository")
     dice = random.Random(1)
     git(folder, "init", "-q", "-b", "main")
@@ -42,9 +42,10 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
         path.write_text("".join(f"value_{dice.randrange(10**6)} = {dice.random()}\n" for _ in range(dice.randrange(1, 60))))
         if i % 50 == 0:
             path.chmod(0o755)
-        if i in (700, 1400):
+        if i in (300, 1400):
             git(folder, "add", "-A")
             git(folder, "commit", "-qm", f"up to {i}")
+            git(folder, "branch", "-q", {300: "small", 1400: "middle"}[i])
     (folder / "link").symlink_to("pkg1/sub1")
     (folder / "ünïcödé \t name").write_text("x\n")
     (folder / "large.bin").write_bytes(dice.randbytes(5_000_000))
@@ -53,7 +54,6 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@both_transports
 def test_git_clones_commits_and_checks(mount: Mount, repository: Path) -> None:
     clone = mount.path / "clone"
     git(mount.path, "clone", "-q", str(repository), str(clone))
@@ -77,6 +77,18 @@ def test_git_clones_commits_and_checks(mount: Mount, repository: Path) -> None:
     assert git(clone, "status", "--porcelain") == ""
     git(mount.path, "clone", "-q", str(clone), str(mount.path / "second"))  # within one filesystem git makes hard links
     assert git(mount.path / "second", "log", "--format=%s", "-1") == "from the mount\n"
+
+
+@pytest.mark.mount_options("--transport", "libfuse")
+def test_git_through_libfuse(mount: Mount, repository: Path) -> None:
+    clone = mount.path / "clone"
+    git(mount.path, "clone", "-q", "--single-branch", "-b", "small", f"file://{repository}", str(clone))
+    assert git(clone, "status", "--porcelain") == ""
+    (clone / "pkg1/sub1/module_1.py").write_text("changed = True\n")
+    git(clone, "commit", "-qam", "from the mount")
+    mount.remount()
+    git(clone, "fsck", "--strict", "--no-dangling")
+    assert git(clone, "status", "--porcelain") == ""
 
 
 def test_venv_and_pip_install_of_a_wheel(mount: Mount, tmp_path: Path) -> None:
