@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 from collections import deque
+from collections.abc import Callable
 
 from tarbox_core import access, making, space
 from tarbox_core import statements as sql
@@ -83,8 +84,8 @@ class OpenFile:
 
     # --- reading
 
-    def read(self, caller: Caller, offset: int, size: int) -> Op[bytes]:
-        """Up to `size` bytes from `offset`; fewer only at the end of the file."""
+    def read(self, caller: Caller, offset: int, size: int, *, final: bool = True) -> Op[bytes]:
+        """Up to `size` bytes from `offset`; fewer only at the end of the file. `final`: the transaction may end with it."""
         if not self.known:
             yield from self._reload()
         end = min(offset + size, self.size)
@@ -97,7 +98,7 @@ class OpenFile:
             base = {0: self.inline}
         else:
             needed = self.pieces.uncovered(offset, end)
-            base = (yield from self._fetch(needed, ahead=ahead)) if needed else {}
+            base = (yield from self._fetch(needed, ahead=ahead, send=finish if final else run)) if needed else {}
         return self.pieces.read(offset, end, base)
 
     def _count_read(self, size: int) -> None:
@@ -129,7 +130,7 @@ class OpenFile:
         if attr.ctime >= self.stored.ctime and (attr.size, attr.mtime, attr.ctime) != (self.stored.size, self.stored.mtime, self.stored.ctime):
             self._seen(attr, inline)
 
-    def _fetch(self, needed: list[int], *, ahead: bool) -> Op[dict[int, bytes]]:
+    def _fetch(self, needed: list[int], *, ahead: bool, send: Callable[..., Op[list[Rows]]]) -> Op[dict[int, bytes]]:
         """Stored blocks by their place, and what a sequential reader will want next into the cache. EIO where one is lost."""
         s = self._s
         if ahead:
@@ -148,7 +149,7 @@ class OpenFile:
                         base[index] = data
             if not lacking:
                 return base
-            rows = (yield from finish(sql.BLOCKS(s.tenant, list(lacking))))[0]
+            rows = (yield from send(sql.BLOCKS(s.tenant, list(lacking))))[0]
             for digest, data in rows:
                 s.blocks.put(digest, data, len(data))
                 for index in lacking.pop(digest):
@@ -158,7 +159,7 @@ class OpenFile:
                 raise RetryableError("40001", "the file changed")
             return base
         chunks = sorted({chunk_of(index) for index in needed})
-        extents, blocks = yield from finish(sql.EXTENTS(*s.key, self.ino, chunks), sql.BLOCKS_AT(*s.key, self.ino, needed))
+        extents, blocks = yield from send(sql.EXTENTS(*s.key, self.ino, chunks), sql.BLOCKS_AT(*s.key, self.ino, needed))
         self.chunks.update(dict.fromkeys(chunks, b""))
         self.chunks.update(extents)
         for index, digest, data in blocks:
@@ -408,7 +409,7 @@ def open(
     if truncate:
         file = s.files.get(ino) or OpenFile(s, attr, inline)
         yield from file.truncate(caller, 0, kill_suid=kill_suid)
-        return _held(s.files.setdefault(ino, file))
+        return held(s.files.setdefault(ino, file))
     return hold(s, attr, inline, caller, kill_suid=kill_suid)
 
 
@@ -427,10 +428,11 @@ def hold(
     if kill_suid and access.without_suid(attr.mode) != attr.mode:
         file.killed, file.mtime = True, s.clock()
     s.note(caller, "open", attr.ino, s.names.path(attr.ino))
-    return _held(file)
+    return held(file)
 
 
-def _held(file: OpenFile) -> OpenFile:
+def held(file: OpenFile) -> OpenFile:
+    """With one use more."""
     if file.closing:
         file.closing = False
     else:

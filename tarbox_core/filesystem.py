@@ -158,12 +158,17 @@ class Filesystem:
     def create(self, caller: Caller, parent: int, name: bytes, mode: int, *, exclusive: bool = False) -> Op[tuple[Attr, OpenFile]]:
         """Make and open a regular file; without `exclusive` one that is there is opened."""
         s = self.session
+        waiting = s.waiting.get((parent, name))
+        if waiting is not None:
+            if exclusive:
+                raise FsError(errno.EEXIST, name)
+            return waiting.attr(), file.held(waiting)
         if making.may_wait(s, parent, name):
             attr, new = yield from making.postpone(s, caller, parent, name, stat.S_IFREG | mode & 0o7777)
             opened = file.hold(s, attr, b"", caller, new=new)
             return opened.attr(), opened
         try:
-            attr = yield from making.make(s, caller, parent, name, stat.S_IFREG | mode & 0o7777)
+            attr = yield from making.make(s, caller, parent, name, stat.S_IFREG | mode & 0o7777, final=exclusive)
         except FsError as error:
             if error.errno != errno.EEXIST or exclusive:
                 s.note(caller, "create", parent, s.names.path(parent, name), result=error.errno)
@@ -187,7 +192,7 @@ class Filesystem:
 
     def copy_range(self, caller: Caller, src: OpenFile, src_off: int, dst: OpenFile, dst_off: int, length: int) -> Op[int]:
         """copy_file_range(2) within the tree: how much was copied, 0 at the end of the source. Blocks are shared, not doubled."""
-        data = yield from src.read(caller, src_off, min(length, COPY_AT_ONCE))
+        data = yield from src.read(caller, src_off, min(length, COPY_AT_ONCE), final=False)
         return (yield from dst.write(caller, dst_off, data)) if data else 0
 
     # --- extended attributes

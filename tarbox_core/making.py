@@ -85,12 +85,12 @@ def made(s: Session, new: New, attr: Attr, row: Row) -> Attr:
 
 
 def make(
-    s: Session, caller: Caller, parent: int, name: bytes, mode: int, *, rdev: int = 0, target: bytes | None = None
+    s: Session, caller: Caller, parent: int, name: bytes, mode: int, *, rdev: int = 0, target: bytes | None = None, final: bool = True
 ) -> Op[Attr]:
     """A new inode of any type under a new name. `mode` carries the type.
 
     In a set-gid directory it gets the directory's group, and a directory the bit too. EEXIST, ENOENT (no parent, or
-    one that was removed), ENOTDIR, EACCES, ENAMETOOLONG, EROFS.
+    one that was removed), ENOTDIR, EACCES, ENAMETOOLONG, EROFS. `final`: the transaction ends with it.
     """
     check_name(name)
     if target is not None and not 0 < len(target) <= TARGET_MAX:
@@ -100,7 +100,7 @@ def make(
         attr = attr._replace(size=len(target))
     new = New(caller, parent, name)
     inline = b"" if attr.is_reg else None
-    rows = yield from finish(*queries(s, new, attr, target=target, inline=inline))
+    rows = yield from (finish if final else run)(*queries(s, new, attr, target=target, inline=inline))
     return made(s, new, attr, rows[1][0])
 
 
