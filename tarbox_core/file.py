@@ -14,7 +14,7 @@ from collections.abc import Callable
 from tarbox_core import access, making, space
 from tarbox_core import statements as sql
 from tarbox_core.content import Pieces, chunk_of, hash_at, inline_max, stored_bytes, with_hashes
-from tarbox_core.effects import Op, Query, Row, finish, run
+from tarbox_core.effects import Op, Query, Row, Rows, finish, run
 from tarbox_core.errors import FsError, RetryableError
 from tarbox_core.hashing import digests
 from tarbox_core.inode import Change, changed, copied_up, found
@@ -209,31 +209,8 @@ class OpenFile:
             rows = yield from run(*making.queries(s, self.new, attr, target=None, inline=b"", also=self.operations))
             if rows[1][0][6] != self.ino:
                 self.stored = self._made(self.new, attr, rows[1][0])
-        size_then = self.size
-        tail = chunk_of(max(0, self.stored.size - 1) // s.block_size)
-        chunks = sorted({chunk_of(index) for index in self.pieces} | {0, tail})
-        partial = [] if self.inline is not None and self.known else self._partial(size_then, size_then)
-        rows = yield from s.begin(
-            sql.INODE_FULL(*s.key, self.ino),
-            sql.EXTENTS(*s.key, self.ino, chunks),
-            sql.BLOCKS_AT(*s.key, self.ino, partial),
-            exclusive=(s.inode_lock(self.ino),),
-        )
-        row = found(rows[0], self.ino)
-        inline = rows[0][0][13]
+        row, inline, old, base = yield from self._below()
         size = max(row.size, self.pieces.end)
-        old = dict.fromkeys(chunks, b"") | dict(rows[1])
-        base: dict[int, bytes] = {n: data for n, _, data in rows[2]} if inline is None else {0: inline}
-        lacking = {n for n in self._partial(row.size, size) if n not in base and hash_at(old, n) != HOLE}
-        tail = chunk_of(max(0, row.size - 1) // s.block_size)
-        if inline is None and (lacking or tail not in old):  # another door wrote meanwhile
-            more = yield from run(
-                sql.EXTENTS(*s.key, self.ino, sorted({*chunks, tail})), sql.BLOCKS_AT(*s.key, self.ino, sorted(lacking))
-            )
-            old = dict.fromkeys([*chunks, tail], b"") | dict(more[0])
-            base |= {n: data for n, _, data in more[1]}
-            if lacking - base.keys():
-                raise FsError(errno.EIO, self.ino)
         mode = access.without_suid(row.mode) if self.killed else row.mode
         after = row._replace(size=size, mode=mode, layer=s.layer, mtime=self.mtime or row.mtime, ctime=s.clock())
         record = s.record(caller, "write", self.ino, s.names.path(self.ino), size=self._written)
@@ -261,6 +238,41 @@ class OpenFile:
             *record,
         )
         self._stored(after, None, new)
+
+    def _below(self) -> Op[tuple[Attr, bytes | None, dict[int, bytes], dict[int, bytes]]]:
+        """What is stored, under the inode's lock: the row and the inline content, the hashes of all chunks that storing
+        the pieces can touch, and the blocks that the pieces do not cover."""
+        s = self._s
+        chunks = {chunk_of(index) for index in self.pieces} | {0}
+        known: set[int] = set()
+        queries: list[Query] = []
+        if not self.known or self.inline is None:
+            known = chunks | {self._tail(self.stored)}
+            partial = self._partial(self.size, self.size)
+            queries = [sql.EXTENTS(*s.key, self.ino, sorted(known)), sql.BLOCKS_AT(*s.key, self.ino, partial)]
+        rows = yield from s.begin(sql.INODE_FULL(*s.key, self.ino), *queries, exclusive=(s.inode_lock(self.ino),))
+        row = self._require_kept(rows[0])
+        inline = rows[0][0][13]
+        if inline is not None:
+            return row, inline, dict.fromkeys(chunks, b""), {0: inline}
+        old = dict.fromkeys(known, b"") | dict(rows[1] if queries else ())
+        base = {n: data for n, _, data in rows[2]} if queries else {}
+        lacking = set(self._partial(row.size, max(row.size, self.pieces.end))) - base.keys()
+        lacking = {n for n in lacking if chunk_of(n) not in old or hash_at(old, n) != HOLE}
+        chunks |= {self._tail(row)}
+        if lacking or chunks - old.keys():  # another door wrote meanwhile
+            more = yield from run(
+                sql.EXTENTS(*s.key, self.ino, sorted(chunks)), sql.BLOCKS_AT(*s.key, self.ino, sorted(lacking))
+            )
+            old = dict.fromkeys(chunks, b"") | dict(more[0])
+            base |= {n: data for n, _, data in more[1]}
+            if any(n not in base and hash_at(old, n) != HOLE for n in lacking):
+                raise FsError(errno.EIO, self.ino)
+        return row, None, old, base
+
+    def _tail(self, row: Attr) -> int:
+        """The chunk of the last byte."""
+        return chunk_of(max(0, row.size - 1) // self._s.block_size)
 
     def _store_new(self, new: making.New) -> Op[None]:
         """The file and its small content at once."""
@@ -346,6 +358,18 @@ class OpenFile:
         if self.closing:
             self._s.files.pop(self.ino, None)
 
+    def _require_kept(self, rows: Rows) -> Attr:
+        """The inode as stored, when it is no older than what this session stored. EIO, once, when the server crashed and
+        lost that: commits are asynchronous, so a writer must learn of it at the latest from its fsync."""
+        then = self.stored
+        if not rows and not self.unlinked:
+            raise FsError(errno.EIO, self.ino)
+        row = found(rows, self.ino)
+        if row.ctime < then.ctime and (row.size, row.mtime) != (then.size, then.mtime):
+            self._seen(row, rows[0][13])
+            raise FsError(errno.EIO, self.ino)
+        return row
+
     def fsync(self, caller: Caller) -> Op[None]:
         """Store what was gathered and harden it, with all that was committed before. To be run with durable=True."""
         if self._s.read_only:
@@ -353,7 +377,10 @@ class OpenFile:
         if self.dirty:
             yield from self.flush(caller)
         else:
-            yield from finish(sql.HARDEN(), *self._s.record(caller, "fsync", self.ino, self._s.names.path(self.ino)))
+            s = self._s
+            record = s.record(caller, "fsync", self.ino, s.names.path(self.ino))
+            rows = yield from finish(sql.HARDEN(), sql.INODE_FULL(*s.key, self.ino), *record)
+            self._require_kept(rows[1])
 
     # --- extent
 

@@ -56,7 +56,8 @@ class Session:
         self.visible: Ranges = tenant.visible
         self.block_size = tenant.block_size
         self.max_file_size = tenant.max_file_size
-        self.clock = clock
+        self._clock = clock
+        self._latest = 0
         self.enforce = enforce
         self.read_only = read_only
         self.audit = audit
@@ -77,6 +78,12 @@ class Session:
     def key(self) -> tuple[int, int, Ranges]:
         """The first three parameters of most statements."""
         return self.tenant, self.layer, self.visible
+
+    def clock(self) -> int:
+        """ns since the epoch, never the same twice and never going back: of two changes by this session, the later one
+        shows."""
+        self._latest = max(self._clock(), self._latest + 1)
+        return self._latest
 
     # --- locks
 
