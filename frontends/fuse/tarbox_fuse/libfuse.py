@@ -13,11 +13,12 @@ import errno
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from tarbox_core.effects import Op
 from tarbox_core.errors import DiskFullError, FsError, TarboxError
-from tarbox_core.types import NOW, Attr, Caller, Entry
+from tarbox_core.types import NOW, PATH_MAX, Attr, Caller, Entry
 from tarbox_fuse.codec import Timeouts
 from tarbox_fuse.dispatch import DAEMON_XATTR, daemon_identity
 from tarbox_fuse.mount import MountError
@@ -104,13 +105,21 @@ class _Adapter:
         return self._verbs.run(factory)
 
     def _find(self, path: str) -> Attr:
-        raw, caller = path.encode("latin-1"), _caller()
-        return self._run(lambda: self._fs.resolve(caller, raw, follow=False))
+        return self._walk(_caller(), path.encode("latin-1"))
 
     def _parent(self, path: str) -> tuple[Caller, int, bytes]:
-        raw, caller = path.encode("latin-1"), _caller()
-        parent, name = self._run(lambda: self._fs.resolve_parent(caller, raw))
-        return caller, parent.ino, name
+        caller = _caller()
+        folder, _, name = path.encode("latin-1").rpartition(b"/")
+        return caller, self._walk(caller, folder or b"/").ino, name
+
+    def _walk(self, caller: Caller, path: bytes) -> Attr:
+        """The kernel has followed all links on the way; only who works below a deep directory comes with longer paths."""
+        if len(path) < PATH_MAX:
+            return self._run(lambda: self._fs.resolve(caller, path, follow=False))
+        attr = self._walk(caller, b"/")
+        for name in path.split(b"/")[1:]:
+            attr = self._run(partial(self._fs.lookup, caller, attr.ino, name))
+        return attr
 
     def init(self, path: str) -> None:
         self._answered()
