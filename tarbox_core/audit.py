@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 from tarbox_core import statements as sql
-from tarbox_core.effects import Op, Query, finish
+from tarbox_core.effects import Op, finish
 from tarbox_core.errors import FsError
 from tarbox_core.session import Session
 from tarbox_core.types import Caller
@@ -13,15 +13,14 @@ from tarbox_core.types import Caller
 R = TypeVar("R")
 
 
-def flush(s: Session, limit: int = 1, *others: Query) -> Op[None]:
-    """Write the records gathered so far, where there are `limit` or more, together with other statements. They stay for
-    the next try if that fails."""
+def flush(s: Session, limit: int = 1) -> Op[None]:
+    """Write the records gathered so far, where there are `limit` or more. They stay for the next try if that fails."""
     if len(s.records) < limit:
         return
     batch, s.records = s.records, []
     columns = [list(column) for column in zip(*batch, strict=True)]
     try:
-        yield from finish(*others, *((sql.AUDIT_MANY(s.tenant, s.layer, *columns),) if batch else ()))
+        yield from finish(*((sql.AUDIT_MANY(s.tenant, s.layer, *columns),) if batch else ()))
     except BaseException:
         s.records[:0] = batch
         raise

@@ -379,8 +379,8 @@ class OpenFile:
         else:
             s = self._s
             record = s.record(caller, "fsync", self.ino, s.names.path(self.ino))
-            rows = yield from finish(sql.HARDEN(), sql.INODE_FULL(*s.key, self.ino), *record)
-            self._require_kept(rows[1])
+            rows = yield from finish(sql.INODE_FULL(*s.key, self.ino), *record)
+            self._require_kept(rows[0])
 
     # --- extent
 

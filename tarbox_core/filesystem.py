@@ -242,12 +242,9 @@ class Filesystem:
         return audit.flush(self.session, 1 if all else self.session.audit_batch)
 
     def sync(self, caller: Caller) -> Op[None]:
-        """Harden everything committed so far, and write the batched records; the doors flush dirty files before. To be
-        run with durable=True."""
-        if self.session.read_only:
-            yield from audit.flush(self.session)
-        else:
-            yield from audit.flush(self.session, 0, sql.HARDEN())
+        """Write the batched records. Run with durable=True it hardens everything committed so far; the doors flush dirty
+        files before."""
+        return audit.flush(self.session, 0)
 
     # --- path verbs
 

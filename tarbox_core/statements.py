@@ -51,8 +51,6 @@ NUMBERS = Statement(
     ("int8[]",),
     safe=True,
 )
-# Hardens every earlier commit when its own is synchronous: it is the transaction that has something in the log.
-HARDEN = Statement("sync", "select pg_logical_emit_message(true, 'tarbox', '') is null", (), ("bool",), safe=True)
 
 # A door that keeps files open holds this lock, shared, on a connection of its own for as long as it lives.
 PRESENT = Statement("presence.enter", "select pg_advisory_lock_shared($1) is null", ("int8",), ("bool",))
