@@ -109,10 +109,11 @@ class Pieces:
         self.end = 0
 
     def cut(self, size: int) -> None:
-        """Forget what was written at and behind `size`."""
+        """Forget what was written at and behind `size`, to which the file was just cut or extended."""
         if self.end > size:
             self.erase(size, self.end)
-            self.end = size
+        last = max(self._blocks, default=None)
+        self.end = 0 if last is None else last * self.block_size + self._blocks[last].ranges[-1][1]
 
     def erase(self, start: int, end: int) -> None:
         """Forget what was written to a range, so that what is stored shows again."""
