@@ -43,7 +43,7 @@ class PiecesMachine(RuleBasedStateMachine):
     def cut(self, size: int) -> None:
         self.pieces.cut(size)
         self.written[size:] = [None] * (len(self.written) - size)
-        self.end = min(self.end, size)
+        self.end = max((i + 1 for i, byte in enumerate(self.written) if byte is not None), default=0)
 
     @rule()
     def clear(self) -> None:
