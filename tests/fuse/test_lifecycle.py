@@ -75,6 +75,13 @@ def watchers(path: Path) -> list[int]:
     return found
 
 
+def the_watcher(path: Path) -> int:
+    """Its command line shows a moment after it was started."""
+    wait_for(lambda: bool(watchers(path)), 60, lambda: "there is no watcher")
+    (pid,) = watchers(path)
+    return pid
+
+
 def gone(path: Path) -> None:
     wait_for(lambda: not mounted_here(path), 60, lambda: f"{path} is still mounted")
     wait_for(lambda: not watchers(path), 60, lambda: f"watchers are left: {watchers(path)}")
@@ -83,7 +90,7 @@ def gone(path: Path) -> None:
 @pytest.mark.parametrize("transport", ["kernel", "libfuse"])
 def test_umount_waits_for_the_daemon(start: Callable[..., MemoryMount], folder: Path, transport: str) -> None:
     one = start("--transport", transport)
-    assert len(watchers(folder)) == 1
+    the_watcher(folder)
     (folder / "f").touch()
     tarbox_fuse.unmount(str(folder))
     assert ended(one) == 0
@@ -123,7 +130,7 @@ def test_a_signal_ends_a_mount_that_is_in_use(start: Callable[..., MemoryMount],
 def test_a_killed_daemon_leaves_no_dead_mount(start: Callable[..., MemoryMount], folder: Path, transport: str) -> None:
     one = start("--transport", transport)
     (folder / "f").touch()
-    (watcher,) = watchers(folder)
+    watcher = the_watcher(folder)
     os.kill(watcher, signal.SIGHUP)  # the terminal closes
     os.kill(watcher, signal.SIGTERM)
     one.kill()
@@ -133,7 +140,7 @@ def test_a_killed_daemon_leaves_no_dead_mount(start: Callable[..., MemoryMount],
 
 def test_the_watcher_leaves_a_newer_mount_alone(start: Callable[..., MemoryMount], folder: Path) -> None:
     old = start()
-    (watcher,) = watchers(folder)
+    watcher = the_watcher(folder)
     os.kill(watcher, signal.SIGSTOP)
     try:
         old.kill()

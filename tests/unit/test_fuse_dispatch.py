@@ -214,6 +214,15 @@ def test_a_tick_flushes_what_is_due_and_survives_trouble(caplog: pytest.LogCaptu
     assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"] and door.fs.flushes == 2
 
 
+def test_a_bug_in_the_core_does_not_end_the_ticking(caplog: pytest.LogCaptureFixture) -> None:
+    door = Door()
+    door.fs.dirty_files = lambda older_than: 1 // 0  # type: ignore[method-assign,assignment,return-value]
+    door.verbs.tick()
+    door.verbs.tick()
+    (record,) = caplog.records
+    assert record.exc_info
+
+
 def _lost(factory: Callable[[], Any], *, durable: bool = False) -> Any:
     raise ConnectionLost("gone")
 

@@ -150,7 +150,10 @@ def _complain(report: int, words: str) -> None:
 
 
 class _Wake:
-    """Something a signal handler and any thread may set, and the main thread can wait for with a timeout."""
+    """Something a signal handler and any thread may set, and the main thread can wait for with a timeout.
+
+    Never closed: a thread may set it when all else is over.
+    """
 
     def __init__(self) -> None:
         self._reading, self._writing = os.pipe()
@@ -207,6 +210,7 @@ class _Serve:
             fd = mounting.mount(self._where, self._source, read_only=self._read_only, allow_other=self._allow_other)
             session = Session(fd, wake.set, max_pages=self._options.max_pages)
             verbs = Verbs(fs, driver, time.time_ns, before_wait=session.before_wait, presence=self._presence)
+            supervisor: Supervisor | None = None
             try:
                 supervisor = self._supervise()
                 session.start(Dispatcher(verbs, self._options, answered.set))
@@ -217,14 +221,16 @@ class _Serve:
                 ready()
                 while not wake.wait(_TICK):
                     verbs.tick()
+            finally:
+                # In this order: nothing new comes in, what is in work is answered, all of it is stored.
                 if not session.ended.is_set():
                     self._unmount()
-            finally:
                 if not session.stop(_GRACE):
                     log.error("requests are still in work; ending all the same")
+                session.close()
+                if supervisor is not None and supervisor.unmounted():
+                    supervisor.dismiss()
                 verbs.finish()
-            session.close()
-            supervisor.dismiss()
             log.info("unmounted %s from %s", self._source, self._where)
         finally:
             for number, handler in previous.items():

@@ -12,6 +12,8 @@ import os
 import subprocess
 from typing import Final
 
+from tarbox_fuse.mount import mounts
+
 # $1: the device number as in mountinfo, $2: the mount point, the rest: the command that unmounts it.
 _SCRIPT: Final = """
 trap '' HUP INT TERM QUIT
@@ -32,6 +34,7 @@ class Supervisor:
 
     def __init__(self, where: str, device: str) -> None:
         command = ["umount", "-l", "--"] if os.geteuid() == 0 else ["fusermount3", "-u", "-z", "--"]
+        self._device = device
         reading, self._writing = os.pipe()
         try:
             self._process = subprocess.Popen(
@@ -44,6 +47,10 @@ class Supervisor:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    def unmounted(self) -> bool:
+        """Whether there is nothing left to watch over."""
+        return all(mount.device != self._device for mount in mounts())
 
     def dismiss(self) -> None:
         """The mount is gone in good order: let the watcher end, and wait for it."""

@@ -268,6 +268,10 @@ class Verbs:
             if str(error) != self._trouble:
                 log.error("flushing in the background: %s; trying again every second", error)
             self._trouble = str(error)
+        except Exception as error:  # a bug must not take the mount with it
+            if str(error) != self._trouble:
+                log.exception("flushing in the background failed; trying again every second")
+            self._trouble = str(error)
         else:
             if self._trouble:
                 log.warning("flushing in the background works again")
