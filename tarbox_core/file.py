@@ -409,7 +409,7 @@ class OpenFile:
         self.closing = True
         if self.unlinked and not s.read_only:
             rows = yield from s.begin(sql.INODE(*s.key, self.ino), exclusive=(s.inode_lock(self.ino),))
-            if rows[0] and found(rows[0], self.ino).nlink:  # another door gave it a name
+            if rows[0] and (found(rows[0], self.ino).nlink or not s.alone):  # another door gave it a name, or may have it open
                 yield from self.flush(caller)
             elif s.alone:
                 yield from finish(sql.INODE_REAP(*s.key, self.ino))
