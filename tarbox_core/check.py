@@ -79,6 +79,8 @@ class _Fsck:
             yield from self.found("wrong-links", ino, text, "corrected the count", sql.SET_LINKS(s.tenant, s.layer, ino, real))
         if s.alone:
             for (ino,) in (yield from many(sql.UNLINKED(*s.key))):
+                if ino in s.files:
+                    continue
                 yield from self.found("unlinked", ino, f"inode {ino} is unlinked and still stored", "removed it", tree.INODE_REAP(*s.key, ino))
 
     def _nameless(self, ino: int, mode: int) -> Op[None]:
