@@ -12,6 +12,7 @@ from tarbox_core.errors import FsError
 from tarbox_core.inode import copied_up, found
 from tarbox_core.session import Session, check_name
 from tarbox_core.types import (
+    LINK_MAX,
     NAME_MAX,
     R_OK,
     RENAME_EXCHANGE,
@@ -73,7 +74,7 @@ def _parent(s: Session, caller: Caller, rows: Sequence[tuple[object, ...]], ino:
 
 
 def link(s: Session, caller: Caller, ino: int, parent: int, name: bytes) -> Op[Attr]:
-    """Another name for a file. EPERM for a directory, ENOENT for a file already without names, EEXIST."""
+    """Another name for a file. EPERM for a directory, ENOENT for a file already without names, EEXIST, EMLINK."""
     check_name(name)
     rows = yield from s.begin(
         sql.INODE(*s.key, parent),
@@ -90,6 +91,8 @@ def link(s: Session, caller: Caller, ino: int, parent: int, name: bytes) -> Op[A
         raise FsError(errno.ENOENT, name)
     if rows[1]:
         raise FsError(errno.EEXIST, name)
+    if attr.nlink >= LINK_MAX:
+        raise FsError(errno.EMLINK, name)
     if s.enforce:
         access.require(caller, up, W_OK | X_OK, name)
     now = s.clock()
