@@ -174,6 +174,9 @@ def test_reading_needs_no_flush_on_close() -> None:
     assert opened(os.O_RDONLY) == abi.FOPEN_NOFLUSH
     assert opened(os.O_RDWR) == 0
     assert opened(os.O_WRONLY) == 0
+    assert opened(os.O_RDONLY | os.O_TRUNC) == 0
+    error, payload = door.ask(abi.CREATE, struct.pack("=IIII", os.O_RDONLY, 0o100644, 0, 0) + b"new\0")
+    assert error == 0 and abi.CREATE_OUT.unpack(payload)[-2] == 0  # a new file is flushed when it is closed
 
 
 def test_xattr_sizes() -> None:

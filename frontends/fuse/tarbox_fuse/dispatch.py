@@ -276,11 +276,11 @@ class Dispatcher:
 
     # --- files
 
-    def _open_flags(self, opened: object, write: bool) -> int:
+    def _open_flags(self, opened: object, changes: bool) -> int:
         flags = 0
         if self._options.keep_cache or getattr(opened, "keep_cache", False):
             flags |= abi.FOPEN_KEEP_CACHE
-        if not write:
+        if not changes:
             flags |= abi.FOPEN_NOFLUSH  # nothing can be dirty: spare the trip that close(2) would wait for
         return flags
 
@@ -288,21 +288,23 @@ class Dispatcher:
         flags, open_flags = body
         access = flags & _ACCESS
         write = access != os.O_RDONLY
+        truncate = bool(flags & os.O_TRUNC)
         fh, opened = self._verbs.open(
             caller, nodeid,
             read=access != os.O_WRONLY or self._options.writeback,  # the kernel reads the rest of a page that it gathers
             write=write,
-            truncate=bool(flags & os.O_TRUNC),
+            truncate=truncate,
             kill_suid=bool(open_flags & abi.OPEN_KILL_SUIDGID),
         )  # fmt: skip
-        return codec.encode_open(fh, self._open_flags(opened, write), 0)
+        return codec.encode_open(fh, self._open_flags(opened, write or truncate), 0)
 
     def _create(self, nodeid: int, caller: Caller, body: Body) -> bytes:
         flags, mode, _umask, _open_flags, name = body
         fh, attr, opened = self._verbs.create(
             caller, nodeid, name, mode & 0o7777, exclusive=bool(flags & os.O_EXCL), truncate=bool(flags & os.O_TRUNC)
         )
-        return self._encoder.create(attr, fh, self._open_flags(opened, flags & _ACCESS != os.O_RDONLY))
+        # However it was opened, its close is what shows the new file to the other doors.
+        return self._encoder.create(attr, fh, self._open_flags(opened, True))
 
     def _read(self, nodeid: int, caller: Caller, body: Body) -> bytes:
         return self._verbs.read(caller, body[0], body[1], body[2])
