@@ -11,7 +11,7 @@ import errno
 from collections import deque
 from collections.abc import Callable
 
-from tarbox_core import access, making, space
+from tarbox_core import access, audit, making, space
 from tarbox_core import statements as sql
 from tarbox_core.content import Pieces, chunk_of, hash_at, inline_max, stored_bytes, with_hashes
 from tarbox_core.effects import Op, Query, Row, Rows, finish, run
@@ -405,6 +405,7 @@ class OpenFile:
             s.note(caller, "read", self.ino, s.names.path(self.ino), size=size)
         if self.refs > 1:
             self.refs -= 1
+            yield from audit.flush(s, s.audit_batch)
             return
         self.closing = True
         if self.unlinked and not s.read_only:
@@ -415,6 +416,9 @@ class OpenFile:
                 yield from finish(sql.INODE_REAP(*s.key, self.ino))
         elif self.dirty:
             yield from self.flush(caller)
+        else:
+            s.files.pop(self.ino, None)
+            yield from audit.flush(s, s.audit_batch)
         s.files.pop(self.ino, None)
 
 

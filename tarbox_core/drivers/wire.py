@@ -97,21 +97,17 @@ class Wire:
         self._owed: tuple[list[Plan], list[Plan]] | None = None  # a rollback that was sent and whose reply was not read
         self._view = memoryview(bytearray(BUFFER))
         self._pos = self._end = 0
-        commits = "on" if synchronous else "off"
-        settings = {"client_encoding": "UTF8", "synchronous_commit": commits}
-        if dsn.options:
-            settings["options"] = dsn.options
-        if role is None:
-            self._connect(settings)
-            return
+        fixed = {"client_encoding": "UTF8"} | ({"options": dsn.options} if dsn.options else {})
+        wanted = {"synchronous_commit": "on" if synchronous else "off"}
+        if role is not None:
+            wanted |= {**PLANNING, "role": role}
         try:
-            self._connect({**settings, **PLANNING, "role": role})
+            self._connect(fixed | wanted)
         except ParameterRefused:  # a pooler that forwards no settings
-            self._connect({name: value for name, value in settings.items() if name == "client_encoding"})
-            quoted = role.replace('"', '""')
+            self._connect(fixed)
+            quoted = {name: value.replace('"', '""') for name, value in wanted.items()}
             try:
-                self.script(f'set role "{quoted}"; set synchronous_commit = {commits}')
-                self.script(";".join(f"set {name} = {value}" for name, value in PLANNING.items()))
+                self.script(";".join(f'set {name} = "{value}"' for name, value in quoted.items()))
             except SqlError as error:
                 self.close()
                 raise ConnectError(f"{dsn.redacted()}: {error}") from None
