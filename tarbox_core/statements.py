@@ -139,12 +139,12 @@ MAKE = Statement(
     i as (insert into inode (tenant, ino, layer, mode, uid, gid, nlink, size, blocks, rdev, atime, mtime, ctime, parent, target, inline)
         select $1, $7, $2, ok.new_mode, $9, ok.new_gid, case when $8 & 61440 = 16384 then 2 else 1 end, coalesce(length($13), length($14), 0),
             coalesce(length($14), 0), $11, $18, $19, $12, case when $8 & 61440 = 16384 then $5 else 0 end, $13, $14 from ok),
-    t as (update inode i set mtime = $12, ctime = $12, nlink = i.nlink + case when $8 & 61440 = 16384 then 1 else 0 end
+    t as (update inode i set mtime = $12, ctime = greatest(i.ctime + 1, $12), nlink = i.nlink + case when $8 & 61440 = 16384 then 1 else 0 end
         where i.tenant = $1 and i.layer = $2 and i.ino = $5 and exists (select from ok)),
     u as (insert into inode (tenant, ino, layer, mode, uid, gid, nlink, size, blocks, rdev, atime, mtime, ctime, parent)
         select $1, $5, $2, ok.mode, ok.uid, ok.gid, ok.nlink + case when $8 & 61440 = 16384 then 1 else 0 end, ok.size, 0, 0, ok.atime, $12, $12, ok.parent
         from ok where ok.layer <> $2
-        on conflict (tenant, ino, layer) do update set mtime = $12, ctime = $12, nlink = inode.nlink + case when $8 & 61440 = 16384 then 1 else 0 end),
+        on conflict (tenant, ino, layer) do update set mtime = $12, ctime = greatest(inode.ctime + 1, $12), nlink = inode.nlink + case when $8 & 61440 = 16384 then 1 else 0 end),
     a as (insert into audit_logs (tenant, layer, operation, inode_id, path, uid, pid, bytes)
         select $1, $2, r.operation, $7, $22, $23, $24, r.bytes from ok, unnest($20::text[], $21::int8[]) r(operation, bytes))
     select h.layer, h.visible, p.mode, p.uid, p.gid, p.nlink, c.ino, ok.new_mode, ok.new_gid
@@ -212,6 +212,7 @@ ANCESTORS = Statement(
     safe=True,
 )
 
+# A change's ctime is always later than the one before, on which sessions rely to see that something changed.
 # --- inodes --------------------------------------------------------------------------------------------------------
 
 INODE = Statement(
@@ -247,13 +248,13 @@ INODE_COPY_UP = Statement(
 # A directory whose names changed: $4 its time of change, $5 added to its links.
 INODE_TOUCH = Statement(
     "inode.touch",
-    "update inode set mtime = $4, ctime = $4, nlink = nlink + $5 where tenant = $1 and layer = $2 and ino = $3",
+    "update inode set mtime = $4, ctime = greatest(ctime + 1, $4), nlink = nlink + $5 where tenant = $1 and layer = $2 and ino = $3",
     ("int8", "int8", "int8", "int8", "int4"),
     safe=True,
 )
 INODE_LINKS = Statement(
     "inode.links",
-    "update inode set ctime = $4, nlink = nlink + $5 where tenant = $1 and layer = $2 and ino = $3 returning nlink",
+    "update inode set ctime = greatest(ctime + 1, $4), nlink = nlink + $5 where tenant = $1 and layer = $2 and ino = $3 returning nlink",
     ("int8", "int8", "int8", "int8", "int4"),
     ("int4",),
     safe=True,
@@ -262,7 +263,7 @@ INODE_LINKS = Statement(
 INODE_SET = Statement(
     "inode.set",
     """update inode set mode = coalesce($4, mode), uid = coalesce($5, uid), gid = coalesce($6, gid), atime = coalesce($7, atime),
-        mtime = coalesce($8, mtime), ctime = coalesce($9, ctime), parent = coalesce($10, parent)
+        mtime = coalesce($8, mtime), ctime = coalesce(greatest(ctime + 1, $9), ctime), parent = coalesce($10, parent)
     where tenant = $1 and layer = $2 and ino = $3""",
     ("int8", "int8", "int8", "int4", "int8", "int8", "int8", "int8", "int8", "int8"),
     safe=True,
@@ -270,7 +271,7 @@ INODE_SET = Statement(
 # What a flush or truncation changes; null keeps the mode and the times.
 INODE_CONTENT = Statement(
     "inode.content",
-    """update inode set size = $4, blocks = $5, inline = $6, mode = coalesce($7, mode), mtime = coalesce($8, mtime), ctime = coalesce($9, ctime)
+    """update inode set size = $4, blocks = $5, inline = $6, mode = coalesce($7, mode), mtime = coalesce($8, mtime), ctime = greatest(ctime + 1, $9)
     where tenant = $1 and layer = $2 and ino = $3""",
     ("int8", "int8", "int8", "int8", "int8", "bytea", "int4", "int8", "int8"),
     safe=True,
