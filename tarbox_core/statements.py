@@ -263,12 +263,12 @@ INODE_LINKS = Statement(
 INODE_SET = Statement(
     "inode.set",
     """update inode set mode = coalesce($4, mode), uid = coalesce($5, uid), gid = coalesce($6, gid), atime = coalesce($7, atime),
-        mtime = coalesce($8, mtime), ctime = coalesce(greatest(ctime + 1, $9), ctime), parent = coalesce($10, parent)
+        mtime = coalesce($8, mtime), ctime = case when $9 is null then ctime else greatest(ctime + 1, $9) end, parent = coalesce($10, parent)
     where tenant = $1 and layer = $2 and ino = $3""",
     ("int8", "int8", "int8", "int4", "int8", "int8", "int8", "int8", "int8", "int8"),
     safe=True,
 )
-# What a flush or truncation changes; null keeps the mode and the times.
+# What a flush or truncation changes; null keeps the mode and the mtime.
 INODE_CONTENT = Statement(
     "inode.content",
     """update inode set size = $4, blocks = $5, inline = $6, mode = coalesce($7, mode), mtime = coalesce($8, mtime), ctime = greatest(ctime + 1, $9)
