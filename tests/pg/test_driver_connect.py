@@ -20,7 +20,7 @@ import pytest
 from tarbox_core.drivers import embedded
 from tarbox_core.drivers.dsn import Dsn, parse_url
 from tarbox_core.drivers.sync import SyncDriver
-from tarbox_core.drivers.wire import Wire
+from tarbox_core.drivers.wire import PLANNING, Wire
 from tarbox_core.effects import Statement, finish, one
 from tarbox_core.errors import ConnectError, SqlError
 from tests.pg.proxy import Proxy
@@ -28,6 +28,9 @@ from tests.pg.proxy import Proxy
 WHO = Statement("who", "select current_user::text, inet_server_addr() is not null", (), ("text", "bool"))
 ECHO = Statement("echo", "select $1", ("bytea",), ("bytea",))
 SLEEP = Statement("sleep", "select pg_sleep($1)", ("float8",))
+SETTINGS = Statement(
+    "settings", "select current_user::text, current_setting('synchronous_commit'), current_setting('plan_cache_mode')", returns=("text", "text", "text"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -228,10 +231,9 @@ def _touch(directory: Path) -> None:
         last.connect(str(directory / ".s.PGSQL.5432"))
 
 
-def test_a_pooler_that_takes_no_settings_still_gets_the_role(pg_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    admin = Wire(parse_url(pg_url))
-    admin.script("create role worker nologin; grant worker to current_user")
-    admin.close()
+@pytest.fixture
+def pooler(monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
+    """Logins are refused as pgbouncer refuses settings that it does not know; the settings that each login asked for."""
     from tarbox_core.drivers.refusals import ParameterRefused
 
     asked: list[set[str]] = []
@@ -239,18 +241,38 @@ def test_a_pooler_that_takes_no_settings_still_gets_the_role(pg_url: str, monkey
 
     def picky(self: Wire, tls: str, settings: dict[str, str]) -> None:
         asked.append(set(settings))
-        if "role" in settings:
-            raise ParameterRefused("unsupported startup parameter: role")
+        for name in settings:
+            if name != "client_encoding":
+                raise ParameterRefused(f"unsupported startup parameter: {name}")
         log_in(self, tls, settings)
 
     monkeypatch.setattr(Wire, "_log_in", picky)
+    return asked
+
+
+def test_a_pooler_that_takes_no_settings_still_gets_the_role(pg_url: str, pooler: list[set[str]]) -> None:
+    admin = Wire(parse_url(pg_url))
+    admin.script("create role worker nologin; grant worker to current_user")
+    admin.close()
+    pooler.clear()
     wire = Wire(parse_url(pg_url), "worker")
-    setting = Statement("setting", "select current_user::text, current_setting('synchronous_commit')", (), ("text", "text"))
-    assert wire.execute([setting()], begin=True, commit=True) == [[("worker", "off")]]
-    assert asked == [{"client_encoding", "synchronous_commit", "role"}, {"client_encoding"}]
+    assert wire.execute([SETTINGS()], begin=True, commit=True) == [[("worker", "off", "force_generic_plan")]]
+    assert pooler == [{"client_encoding", "synchronous_commit", "role", *PLANNING}, {"client_encoding"}]
     wire.close()
     with pytest.raises(ConnectError, match="nobody"):
         Wire(parse_url(pg_url), "nobody here")
+
+
+def test_a_pooler_that_takes_no_settings_lets_the_owner_in(pg_url: str, pooler: list[set[str]]) -> None:
+    for synchronous in (False, True):
+        wire = Wire(parse_url(pg_url), synchronous=synchronous)
+        assert wire.execute([SETTINGS()], begin=True, commit=True) == [[("tarbox", "on" if synchronous else "off", "auto")]]
+        wire.close()
+
+
+def test_options_that_a_pooler_drops_are_not_dropped_in_silence(pg_url: str, pooler: list[set[str]]) -> None:
+    with pytest.raises(ConnectError, match="options"):
+        Wire(parse_url(pg_url + "&options=-c%20work_mem%3D64MB"))
 
 
 # --- TLS
