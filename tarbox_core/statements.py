@@ -144,7 +144,8 @@ MAKE = Statement(
     u as (insert into inode (tenant, ino, layer, mode, uid, gid, nlink, size, blocks, rdev, atime, mtime, ctime, parent)
         select $1, $5, $2, ok.mode, ok.uid, ok.gid, ok.nlink + case when $8 & 61440 = 16384 then 1 else 0 end, ok.size, 0, 0, ok.atime, $12, $12, ok.parent
         from ok where ok.layer <> $2
-        on conflict (tenant, ino, layer) do update set mtime = $12, ctime = greatest(inode.ctime + 1, $12), nlink = inode.nlink + case when $8 & 61440 = 16384 then 1 else 0 end),
+        on conflict (tenant, ino, layer) do update set mtime = $12, ctime = greatest(inode.ctime + 1, $12),
+            nlink = inode.nlink + case when $8 & 61440 = 16384 then 1 else 0 end),
     a as (insert into audit_logs (tenant, layer, operation, inode_id, path, uid, pid, bytes)
         select $1, $2, r.operation, $7, $22, $23, $24, r.bytes from ok, unnest($20::text[], $21::int8[]) r(operation, bytes))
     select h.layer, h.visible, p.mode, p.uid, p.gid, p.nlink, c.ino, ok.new_mode, ok.new_gid
