@@ -260,6 +260,18 @@ def test_gc_leaves_what_a_session_has_open(tenant: Tenant) -> None:
     assert session.run(lambda: check.gc(session.fs)).blocks == 3
 
 
+def test_fsck_leaves_what_a_session_has_open(tenant: Tenant) -> None:
+    session = tenant.session(alone=True)
+    session.write(b"/file", CONTENT)
+    opened = session.open(b"/file")
+    session.unlink(b"/file")
+    assert session.run(lambda: check.fsck(session.fs, repair=True)) == []
+    assert session.run(lambda: opened.read(ROOT, 0, 1 << 20)) == CONTENT
+    assert kinds(tenant.fsck()) == [("unlinked", opened.ino)]  # who takes itself to be alone need not think of it
+    session.close(opened)
+    assert tenant.fsck() == []
+
+
 def test_reap_removes_what_a_dead_door_left_open(tenant: Tenant) -> None:
     door = tenant.session(alone=False)
     door.write(b"/file", CONTENT)

@@ -7,9 +7,13 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Callable
+from urllib.parse import urlsplit
+
+import pytest
 
 from tarbox_core.errors import FsError
-from tarbox_core.types import RENAME_EXCHANGE, RENAME_NOREPLACE, ROOT_INO
+from tarbox_core.types import LINK_MAX, RENAME_EXCHANGE, RENAME_NOREPLACE, ROOT_INO
+from tests.conftest import PgServer
 from tests.tenants import BLOCK, ROOT, Session, Tenant
 
 EXPECTED = {errno.EEXIST, errno.ENOENT, errno.ENOTEMPTY, errno.EINVAL, errno.ENOTDIR, errno.EISDIR, errno.EPERM}
@@ -188,6 +192,21 @@ def test_links_of_one_file_made_and_removed_by_many(tenant: Tenant) -> None:
 
     together(*(work(number) for number in range(6)))
     assert doors[0].attr(b"/file").nlink == 1 + 6 * 8
+
+
+def test_a_file_has_only_so_many_names(tenant: Tenant, pg_server: PgServer, schema_url: str) -> None:
+    session = tenant.session()
+    ino = session.write(b"/file", b"content")
+    superuser = pg_server.connect(urlsplit(schema_url).path[1:])
+    try:
+        superuser.run("update inode set nlink = :n where tenant = :t and ino = :i", n=LINK_MAX - 1, t=tenant.info.id, i=ino)
+        session.link(b"/file", b"/last")
+        with pytest.raises(FsError) as error:
+            session.link(b"/file", b"/more")
+        assert error.value.errno == errno.EMLINK
+        superuser.run("update inode set nlink = 2 where tenant = :t and ino = :i", t=tenant.info.id, i=ino)
+    finally:
+        superuser.close()
 
 
 def test_the_last_name_goes_while_another_is_made(tenant: Tenant) -> None:
