@@ -242,7 +242,8 @@ def test_mount_points_that_cannot_be_used(start: Callable[..., MemoryMount], fol
     start()
     assert "already a mount point" in refusal(folder)
     (tmp_path / "link").symlink_to(folder)
-    assert "already a mount point" in refusal(tmp_path / "link")
+    assert refusal(tmp_path / "link").endswith(f"already a mount point; unmount it first with: tarbox umount {tmp_path / 'link'}")
+    assert refusal(Path("/proc")).endswith("already a mount point; unmount it first with: umount /proc")
 
 
 def test_missing_pieces_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -186,7 +186,7 @@ def test_mv(tarbox: Tarbox) -> None:
     assert tarbox("cat", "/d/c") == b"1"
     tarbox("mv", "/d", "/e")
     assert tarbox("ls", "-R", "/") == b"/:\ne\n\n/e:\nd\n\n/e/d:\nc\n"
-    assert tarbox.fails("mv", "/e", "/e/d") == "/e/d/e: invalid argument"
+    assert tarbox.fails("mv", "/e", "/e/d") == "/e/d/e: a directory cannot be moved into itself"
     assert tarbox.fails("mv", "/none", "/e") == "/none: no such file or directory"
     assert tarbox.fails("mv", "/", "/e") == "/: busy"
     tarbox("write", "/f", "x")
@@ -195,6 +195,8 @@ def test_mv(tarbox: Tarbox) -> None:
     assert done.stderr == b"tarbox: /e/d/c: not a directory\n" * 2
     tarbox("mv", "/f", "/g", "/e/")
     assert tarbox.names("/e") == [b"d", b"f", b"g"]
+    assert tarbox.fails("mv", "/e", "/e") == "/e/e: a directory cannot be moved into itself"
+    assert tarbox.fails("mv", "/e", "/e/new") == "/e/new: a directory cannot be moved into itself"
 
 
 def test_cp(tarbox: Tarbox) -> None:

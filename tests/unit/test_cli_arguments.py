@@ -90,6 +90,8 @@ def test_tenant_paths_start_at_the_root_and_are_bytes() -> None:
         ("chmod -x f", "chmod", {"paths": [b"/f"], "recursive": False}),
         ("chmod -R -w f g", "chmod", {"paths": [b"/f", b"/g"], "recursive": True}),
         ("ls -lah x", "ls", {"long": True, "all": True, "human": True, "paths": [b"/x"]}),
+        ("ls -1 x -t", "ls", {"single": True, "by_time": True, "paths": [b"/x"]}),
+        ("ls -- -1", "ls", {"single": False, "paths": [b"/-1"]}),
         ("ls", "ls", {"paths": []}),
     ],
 )
@@ -140,6 +142,8 @@ def test_the_overview_names_every_command(capfdbinary: pytest.CaptureFixture[byt
         (["mount", "/x", "--transport", "smoke"], "invalid choice: 'smoke'"),
         (["tenant", "create", "x", "--block-size", "many"], "expected a size"),
         (["--verison"], "unrecognized arguments: --verison"),
+        (["tenant", "list", "extra"], "unrecognized arguments: extra (see"),
+        (["tenant", "list", "--", "--"], "unrecognized arguments: -- (see"),
     ],
 )
 def test_wrong_usage_is_one_line_and_status_2(words: list[str], message: str, capfdbinary: pytest.CaptureFixture[bytes]) -> None:

@@ -222,7 +222,7 @@ def test_what_is_said_of_wrong_variables_and_options(bare: Path) -> None:
     said = problem(None, {"TARBOX_DATABASE_POOL_SIZE": "many"})
     assert said == "TARBOX_DATABASE_POOL_SIZE: database.pool_size: expected a whole number, 1 or more, not 'many'"
     assert problem(None, {"TARBOX_AUDIT_ENABLE": "1"}) == "TARBOX_AUDIT_ENABLE: there is no such setting; did you mean TARBOX_AUDIT_ENABLED?"
-    assert problem(None, None, {"cache.policy": "fifo"}) == "option: cache.policy: expected \"lru\", not 'fifo'"
+    assert problem(None, None, {"cache.policy": "fifo"}) == "--cache-policy: cache.policy: expected \"lru\", not 'fifo'"
     assert problem(None, {"DATABASE_URL": "mysql://u:secret@h/d"}) == "DATABASE_URL: database.url: expected something like postgresql://user:password@host/database"
     assert read(None, {"TARBOX_TEST_PG": "16", "TARBOXED": "x"}).database.pool_size == 20  # not ours to judge
 
@@ -236,12 +236,12 @@ def test_a_named_file_must_exist(bare: Path) -> None:
 def test_sources(bare: Path) -> None:
     config = read(DOCUMENTED, {"TARBOX_AUDIT_ENABLED": "no", "TARBOX_DATABASE_PASSWORD": "hunter2"}, {"tenant": "t", "layer.auto_checkpoint": True})
     told = {source.key: (source.value, source.origin) for source in config.sources()}
-    assert told["tenant"] == ("t", "option")
+    assert told["tenant"] == ("t", "--tenant")
     assert told["database.url"] == ("postgresql://tarbox:***@localhost/tarbox", "tarbox.toml, line 3, TARBOX_DATABASE_PASSWORD")
     assert told["database.durability"] == ("default", "default")
     assert told["database.pool_size"] == (20, "tarbox.toml, line 4")
     assert told["audit.enabled"] == (False, "TARBOX_AUDIT_ENABLED")
-    assert told["layer.auto_checkpoint"] == (True, "option")
+    assert told["layer.auto_checkpoint"] == (True, "--layer-auto-checkpoint")
     assert told["native_mounts[0].source"] == ("/var/tarbox/venvs/{tenant_id}", "tarbox.toml, line 23")
     assert list(told)[:3] == ["tenant", "database.url", "database.pool_size"]
 

@@ -58,13 +58,18 @@ class Parser(argparse.ArgumentParser):
         for token in rest:
             if token == "--":
                 words.extend(rest)
-            elif len(token) < 2 or token[0] != "-" or self.dashed_words.match(token):
+            elif len(token) < 2 or token[0] != "-" or (self.dashed_words.match(token) and token not in self._option_string_actions):
                 words.append(token)
             else:
                 options.append(token)
                 if self.expects_value(token):
                     options.extend(value for value in (next(rest, None),) if value is not None)
-        return self.parse_args([*options, "--", *words] if words else options, namespace)
+        parsed, unknown = self.parse_known_args([*options, "--", *words] if words else options, namespace)
+        if words and "--" in unknown:
+            unknown.remove("--")  # ours
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return parsed
 
     def expects_value(self, token: str) -> bool:
         """Whether the word after this option belongs to it."""

@@ -196,7 +196,7 @@ class Source(NamedTuple):
 
     key: str  # "database.pool_size", "native_mounts[0].path"
     value: str | int | float | bool | None
-    origin: str  # "default", "TARBOX_AUDIT_ENABLED", "/etc/tarbox/config.toml, line 3", "option"
+    origin: str  # "default", "TARBOX_AUDIT_ENABLED", "/etc/tarbox/config.toml, line 3", "--database-url"
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +260,8 @@ def load(path: str | bytes | os.PathLike[str] | None = None, environ: Mapping[st
     for name, value in (overrides or {}).items():
         if value is not None:
             section, _, key = name.rpartition(".")
-            given.append(_Given(section, key, _FromOutside(value) if isinstance(value, str) else value, "option"))
+            option = "--" + re.sub("[._]", "-", name)
+            given.append(_Given(section, key, _FromOutside(value) if isinstance(value, str) else value, option))
     tenant: str | None = None
     values: dict[str, dict[str, Any]] = {name: {} for name in _SECTIONS}
     url, url_origins = "", list[str]()

@@ -43,10 +43,15 @@ def mv(options: Namespace, out: Output) -> int:
                 target = session.place(options.dest) if exact else session.target(options.dest, path, len(options.sources) > 1)
                 if (path.endswith(b"/") or target.path.endswith(b"/")) and not session.attr(path.rstrip(b"/"), follow=False).is_dir:
                     raise FsError(errno.ENOTDIR, path)
-                session.run(
-                    path if session.child(source) is None else target.path,
-                    session.fs.rename, session.caller, source.parent, source.name, target.parent, target.name, flags,
-                )
+                try:
+                    session.run(
+                        path if session.child(source) is None else target.path,
+                        session.fs.rename, session.caller, source.parent, source.name, target.parent, target.name, flags,
+                    )
+                except FsError as error:
+                    if error.errno == errno.EINVAL:
+                        raise Refused(f"{text(target.path)}: a directory cannot be moved into itself") from error
+                    raise
     return tally.status
 
 

@@ -42,7 +42,7 @@ def described(info: TenantInfo) -> dict[str, Any]:
 def create_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("new", metavar="NAME", help="1 to 64 letters, digits, '.', '_' and '-', a letter or digit first")
     parser.add_argument("--name", dest="title", metavar="TEXT", default="", help="what people call it")
-    parser.add_argument("--block-size", metavar="SIZE", type=_size, help="a power of two from 4KB to 1MB; fixed for ever (64KB)")
+    parser.add_argument("--block-size", metavar="SIZE", type=_size, help="a power of two from 4KiB to 1MiB; fixed for ever (64KiB)")
     parser.add_argument("--max-file-size", metavar="SIZE", type=_size, help="the largest a file may grow (10GB)")
 
 
@@ -94,7 +94,7 @@ def list_(options: Namespace, out: Output) -> int:
     if options.json:
         out.json([described(info) for info in found])
     elif found:
-        out.table(("NAME", "CREATED", "BLOCKS", "TITLE"), [(info.name, local(info.created_at), human(info.block_size), info.title) for info in found])
+        out.table(("NAME", "CREATED", "BLOCK SIZE", "TITLE"), [(info.name, local(info.created_at), human(info.block_size), info.title) for info in found])
     return 0
 
 

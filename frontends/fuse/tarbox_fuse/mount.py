@@ -74,15 +74,13 @@ def canonical(path: str) -> str:
 def check_mountpoint(path: str) -> str:
     """The canonical path of a directory that can be mounted over; MountError says why not."""
     where = canonical(path)
-    if mounted_at(where):
-        raise MountError(f"{path}: already a mount point; unmount it first with: tarbox umount {path}")
+    _refuse_mounted(where, path)
     try:
         info = os.stat(where)
         if not stat.S_ISDIR(info.st_mode):
             raise MountError(f"{path}: the mount point is not a directory")
         where = os.path.realpath(where)
-        if mounted_at(where):
-            raise MountError(f"{path}: already a mount point; unmount it first with: tarbox umount {path}")
+        _refuse_mounted(where, path)
         if os.listdir(where):
             raise MountError(f"{path}: the mount point is not empty")
     except FileNotFoundError:
@@ -90,6 +88,13 @@ def check_mountpoint(path: str) -> str:
     except OSError as error:
         raise MountError(f"{path}: the mount point cannot be used: {error.strerror}") from None
     return where
+
+
+def _refuse_mounted(where: str, path: str) -> None:
+    there = mounted_at(where)
+    if there is not None:
+        command = "tarbox umount" if there.fstype == FSTYPE else "umount"
+        raise MountError(f"{path}: already a mount point; unmount it first with: {command} {path}")
 
 
 def check_device(allow_other: bool) -> None:
