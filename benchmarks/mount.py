@@ -215,12 +215,14 @@ def tarbox(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def mount_and_wait(command: list[str], folder: Path) -> subprocess.Popen[bytes]:
     """Start a daemon that stays in the foreground and wait until its mount is there."""
-    process = subprocess.Popen(command)
+    log = folder.with_name(f"{folder.name}.log")
+    with log.open("ab") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=out)
     deadline = time.monotonic() + 60
     while not os.path.ismount(folder):
         if process.poll() is not None or time.monotonic() > deadline:
             process.kill()
-            raise SystemExit(f"could not mount {folder}: {' '.join(command)}")
+            raise SystemExit(f"could not mount {folder}: {' '.join(command)}\n{log.read_text()}")
         time.sleep(0.02)
     return process
 
