@@ -179,7 +179,7 @@ def rmdir(s: Session, caller: Caller, parent: int, name: bytes) -> Op[None]:
 def _require_empty(s: Session, ino: int, name: bytes) -> Op[None]:
     """Keep names from being added to a directory, and make sure that it has none."""
     rows = yield from run(sql.LOCK([], [s.dir_lock(ino)]), sql.DIR_USED(*s.key, ino))
-    if rows[1][0][0]:
+    if rows[1][0][0] or any(up == ino for up, _ in list(s.waiting)):
         raise FsError(errno.ENOTEMPTY, name)
 
 
@@ -335,7 +335,7 @@ class OpenDir:
             dots = [Entry(b".", self.ino, 4, 1, None), Entry(b"..", up, 4, 2, None)]
             return dots[offset : offset + limit]
         if self._page is None or not self._page[0] <= offset < self._page[0] + len(self._page[1]):
-            yield from making.settling(self._s, self._fetch(offset, plus))
+            yield from making.settling(self._s, self._fetch(offset, plus), folder=self.ino)
         if self._page is None:
             return []
         first, entries = self._page

@@ -40,6 +40,7 @@ class OpenFile:
         self.known = True  # inline and chunks belong to `stored`
         self.pieces = Pieces(s.block_size)
         self.mtime = 0  # of the pieces
+        self.late = False  # its mode, owner or times changed while another thread stored it as a new file
         self.killed = False  # a write took the set-uid bits
         self.refs = 0
         self.closing = False  # the last open was released and only storing is left
@@ -56,7 +57,7 @@ class OpenFile:
 
     @property
     def dirty(self) -> bool:
-        return bool(self.pieces) or self.new is not None or self.killed or self.pieces.end > self.stored.size
+        return bool(self.pieces) or self.new is not None or self.killed or self.late or self.pieces.end > self.stored.size
 
     @property
     def unlinked(self) -> bool:
@@ -207,18 +208,24 @@ class OpenFile:
                 return
             attr = self.attr()._replace(size=0, blocks=0)
             rows = yield from run(*making.queries(s, self.new, attr, target=None, inline=b"", also=self.operations))
-            if rows[1][0][6] != self.ino:
+            self.late = making.stored_before(rows[1][0])
+            if not self.late:
                 self.stored = self._made(self.new, attr, rows[1][0])
         row, inline, old, base = yield from self._below()
         size = max(row.size, self.pieces.end)
         mode = access.without_suid(row.mode) if self.killed else row.mode
+        late: tuple[Query, ...] = ()
+        if self.late:
+            now = self.stored
+            mode, row = now.mode, row._replace(uid=now.uid, gid=now.gid, atime=now.atime)
+            late = (sql.INODE_SET(s.tenant, s.layer, self.ino, mode, now.uid, now.gid, now.atime, None, None, None),)
         after = row._replace(size=size, mode=mode, layer=s.layer, mtime=self.mtime or row.mtime, ctime=s.clock())
         record = s.record(caller, "write", self.ino, s.names.path(self.ino), size=self._written)
         drop_caps = (sql.XATTR_DROP(*s.key, self.ino, b"security.capability"),) if self.killed else ()
         if size <= inline_max(s.block_size):
             content = self.pieces.read(0, size, base) if size else b""
             after = after._replace(blocks=size)
-            yield from finish(*copied_up(s, (row,)), self._content(after, content), *drop_caps, *record)
+            yield from finish(*copied_up(s, (row,)), self._content(after, content), *late, *drop_caps, *record)
             self._stored(after, content, {})
             return
         blocks = {n: self._block(n, size, base) for n in {*self.pieces, *((0,) if inline else ())}}
@@ -234,6 +241,7 @@ class OpenFile:
             *copied_up(s, (row,)),
             sql.EXTENT_PUT(s.tenant, s.layer, self.ino, changed, [new[c] for c in changed]),
             self._content(after, None),
+            *late,
             *drop_caps,
             *record,
         )
@@ -282,8 +290,9 @@ class OpenFile:
         rows = yield from finish(
             *making.queries(s, new, attr, target=None, inline=content, written=self._written, also=self.operations)
         )
-        if rows[1][0][6] == self.ino:  # stored meanwhile, without the content
+        if making.stored_before(rows[1][0]):  # without the content
             self.settled()
+            self.late = True
             raise RetryableError("40001", "the file was stored meanwhile")
         self._stored(self._made(new, attr, rows[1][0]), content, {})
 
@@ -305,9 +314,11 @@ class OpenFile:
         self.operations.append(change.operation)
         return self.attr()
 
-    def settled(self) -> None:
-        """The new file is stored, its content perhaps not."""
+    def settled(self, then: Attr | None = None) -> None:
+        """The new file is stored, its content perhaps not. `then`: what was stored of it, where that was not under this
+        file's lock; what changed since is still to be stored."""
         if self.new is not None:
+            self.late = then is not None and then is not self.stored
             self._s.waiting.pop((self.new.parent, self.new.name), None)
             self.new = None
             self.operations = []
@@ -352,7 +363,7 @@ class OpenFile:
         self.chunks = (self.chunks | chunks) if same else chunks
         self.known = True
         self.pieces.clear()
-        self.killed = False
+        self.killed = self.late = False
         self._written = 0
         self.settled()
         if self.closing:
@@ -385,13 +396,13 @@ class OpenFile:
     # --- extent
 
     def truncate(self, caller: Caller, size: int, *, kill_suid: bool = False) -> Op[None]:
-        return making.settling(self._s, space.truncate(self._s, self, caller, size, kill_suid=kill_suid))
+        return making.settling(self._s, space.truncate(self._s, self, caller, size, kill_suid=kill_suid), ino=self.ino)
 
     def fallocate(self, caller: Caller, mode: int, offset: int, length: int) -> Op[None]:
-        return making.settling(self._s, space.fallocate(self._s, self, caller, mode, offset, length))
+        return making.settling(self._s, space.fallocate(self._s, self, caller, mode, offset, length), ino=self.ino)
 
     def seek(self, caller: Caller, offset: int, whence: int) -> Op[int]:
-        return making.settling(self._s, space.seek(self._s, self, offset, whence))
+        return making.settling(self._s, space.seek(self._s, self, offset, whence), ino=self.ino)
 
     # --- the end of an open
 

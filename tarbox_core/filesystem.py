@@ -116,7 +116,7 @@ class Filesystem:
         return opened.attr()
 
     def access(self, caller: Caller, ino: int, mask: int) -> Op[None]:
-        return making.settling(self.session, inode.check_access(self.session, caller, ino, mask))
+        return making.settling(self.session, inode.check_access(self.session, caller, ino, mask), ino=ino)
 
     def readlink(self, caller: Caller, ino: int) -> Op[bytes]:
         return inode.readlink(self.session, caller, ino)
@@ -138,7 +138,7 @@ class Filesystem:
         return self._failing(caller, "symlink", parent, name, op)
 
     def link(self, caller: Caller, ino: int, parent: int, name: bytes) -> Op[Attr]:
-        return self._failing(caller, "link", parent, name, directory.link(self.session, caller, ino, parent, name))
+        return self._failing(caller, "link", parent, name, directory.link(self.session, caller, ino, parent, name), ino=ino)
 
     def unlink(self, caller: Caller, parent: int, name: bytes) -> Op[None]:
         return self._failing(caller, "unlink", parent, name, directory.unlink(self.session, caller, parent, name))
@@ -148,10 +148,14 @@ class Filesystem:
 
     def rename(self, caller: Caller, parent: int, name: bytes, newparent: int, newname: bytes, flags: int = 0) -> Op[None]:
         op = directory.rename(self.session, caller, parent, name, newparent, newname, flags)
-        return self._failing(caller, "rename", parent, name, op)
+        return self._failing(caller, "rename", parent, name, op, to=(newparent, newname))
 
-    def _failing(self, caller: Caller, operation: str, parent: int, name: bytes, op: Op[R]) -> Op[R]:
-        return making.settling(self.session, audit.failing(self.session, caller, operation, parent, name, op))
+    def _failing(
+        self, caller: Caller, operation: str, parent: int, name: bytes, op: Op[R], *, ino: int = 0, to: tuple[int, bytes] = (0, b"")
+    ) -> Op[R]:
+        """A change of names: a failure is recorded, and the new files that it may meet are stored first."""
+        failing = audit.failing(self.session, caller, operation, parent, name, op)
+        return making.settling(self.session, failing, ino=ino, names=((parent, name), to))
 
     # --- open files and directories
 
@@ -185,10 +189,10 @@ class Filesystem:
         """The inode's OpenFile, with one use more: each open wants its release."""
         s = self.session
         op = file.open(s, caller, ino, read=read, write=write, truncate=truncate, kill_suid=kill_suid)
-        return making.settling(s, audit.failing(s, caller, "open", ino, None, op))
+        return making.settling(s, audit.failing(s, caller, "open", ino, None, op), ino=ino)
 
     def opendir(self, caller: Caller, ino: int) -> Op[OpenDir]:
-        return making.settling(self.session, directory.opendir(self.session, caller, ino))
+        return making.settling(self.session, directory.opendir(self.session, caller, ino), folder=ino)
 
     def copy_range(self, caller: Caller, src: OpenFile, src_off: int, dst: OpenFile, dst_off: int, length: int) -> Op[int]:
         """copy_file_range(2) within the tree: how much was copied, 0 at the end of the source. Blocks are shared, not doubled."""
@@ -204,13 +208,13 @@ class Filesystem:
         return (yield from xattr.get(self.session, caller, ino, name))
 
     def setxattr(self, caller: Caller, ino: int, name: bytes, value: bytes, flags: int = 0) -> Op[None]:
-        return making.settling(self.session, xattr.put(self.session, caller, ino, name, value, flags))
+        return making.settling(self.session, xattr.put(self.session, caller, ino, name, value, flags), ino=ino)
 
     def listxattr(self, caller: Caller, ino: int) -> Op[list[bytes]]:
-        return making.settling(self.session, xattr.names(self.session, caller, ino))
+        return making.settling(self.session, xattr.names(self.session, caller, ino), ino=ino)
 
     def removexattr(self, caller: Caller, ino: int, name: bytes) -> Op[None]:
-        return making.settling(self.session, xattr.drop(self.session, caller, ino, name))
+        return making.settling(self.session, xattr.drop(self.session, caller, ino, name), ino=ino)
 
     # --- the whole
 
@@ -249,7 +253,7 @@ class Filesystem:
     # --- path verbs
 
     def resolve(self, caller: Caller, path_: bytes, *, follow: bool = True) -> Op[Attr]:
-        return making.settling(self.session, path.resolve(self.session, caller, path_, follow=follow))
+        return making.settling(self.session, path.resolve(self.session, caller, path_, follow=follow), every=True)
 
     def resolve_parent(self, caller: Caller, path_: bytes) -> Op[tuple[Attr, bytes]]:
-        return making.settling(self.session, path.resolve_parent(self.session, caller, path_))
+        return making.settling(self.session, path.resolve_parent(self.session, caller, path_), every=True)

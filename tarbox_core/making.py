@@ -62,7 +62,7 @@ def queries(
 
 def made(s: Session, new: New, attr: Attr, row: Row) -> Attr:
     """The attributes of what was made; the FsError for why it was not."""
-    layer, visible, up_mode, up_uid, up_gid, up_links, there, mode, gid = row
+    layer, visible, up_mode, up_uid, up_gid, up_links, there, mode, gid, _ = row
     if mode is not None:
         s.names.saw(attr.ino, new.parent, new.name)
         if attr.is_dir:
@@ -82,6 +82,11 @@ def made(s: Session, new: New, attr: Attr, row: Row) -> Attr:
         raise FsError(errno.EEXIST, new.name)
     access.require(new.caller, up, W_OK | X_OK, new.name)
     raise RetryableError("40001", "a name came and went")
+
+
+def stored_before(row: Row) -> bool:
+    """Whether another thread had stored the inode, under whatever name it may have by now."""
+    return bool(row[9])
 
 
 def make(
@@ -130,30 +135,32 @@ def postpone(s: Session, caller: Caller, parent: int, name: bytes, mode: int) ->
     return attr, New(caller, parent, name, inherit=False)
 
 
-def settling(s: Session, op: Op[R]) -> Op[R]:
-    """Store the new files that wait, then run an operation that may meet them, in one transaction."""
+def settling(s: Session, op: Op[R], *, ino: int = 0, folder: int = 0, names: Sequence[tuple[int, bytes]] = (), every: bool = False) -> Op[R]:
+    """Store the new files that an operation may meet, then run it, in one transaction. It may meet an inode, whatever is
+    in a directory, certain names, or every file."""
     if not s.waiting:
         return (yield from op)
-    files = yield from _settle(s)
+    met = [f for (up, name), f in list(s.waiting.items()) if every or f.ino == ino or up == folder or (up, name) in names]
+    stored = yield from _settle(s, met)
     result = yield from op
-    for file in files:
-        file.settled()
+    for file, attr in stored:
+        file.settled(attr)
     return result
 
 
-def _settle(s: Session) -> Op[list[OpenFile]]:
-    """Store the new files without their content. One that cannot be stored goes on waiting: its own flush will tell."""
+def _settle(s: Session, files: Sequence[OpenFile]) -> Op[list[tuple[OpenFile, Attr]]]:
+    """Store new files without their content. One that cannot be stored goes on waiting: its own flush will tell."""
     stored = []
-    for file in list(s.waiting.values()):
-        new = file.new
+    for file in files:
+        new, then = file.new, file.stored
         if new is None:
             continue
         attr = file.attr()._replace(size=0, blocks=0)
         rows = yield from run(*queries(s, new, attr, target=None, inline=b"", also=file.operations))
         try:
-            if rows[1][0][6] != file.ino:  # else another thread stored it meanwhile
+            if not stored_before(rows[1][0]):
                 made(s, new, attr, rows[1][0])
         except FsError:
             continue
-        stored.append(file)
+        stored.append((file, then))
     return stored

@@ -129,10 +129,12 @@ MAKE = Statement(
     f"""with h as (select layer, visible from head where tenant = $1 and name = $4),
     p as (select i.* from inode i where i.ino = $5 and {_INODE}),
     c as (select d.ino from dentry d where d.parent = $5 and d.name = $6 and {_DENTRY}),
+    o as (select i.ino from inode i where i.ino = $7 and {_INODE}),
     ok as (select p.*, case when $15 and p.mode & 1024 <> 0 then p.gid else $10 end as new_gid,
             case when $15 and p.mode & 1024 <> 0 and $8 & 61440 = 16384 then $8 | 1024
                 when $16 <> 0 and p.mode & 1024 <> 0 and $8 & 1032 = 1032 and not p.gid = any($17::int8[]) then $8 & ~1024 else $8 end as new_mode
-        from p, h where h.layer = $2 and p.mode & 61440 = 16384 and p.nlink > 0 and not exists (select from c where ino is not null)
+        from p, h where h.layer = $2 and p.mode & 61440 = 16384 and p.nlink > 0
+        and not exists (select from c where ino is not null) and not exists (select from o)
         and ($16 = 0 or (case when p.uid = $16 then p.mode >> 6 when p.gid = any($17::int8[]) then p.mode >> 3 else p.mode end) & 3 = 3)),
     d as (insert into dentry (tenant, parent, name, layer, ino, kind) select $1, $5, $6, $2, $7, $8 >> 12 from ok
         on conflict (tenant, parent, name, layer) do update set ino = excluded.ino, kind = excluded.kind),
@@ -148,11 +150,11 @@ MAKE = Statement(
             nlink = inode.nlink + case when $8 & 61440 = 16384 then 1 else 0 end),
     a as (insert into audit_logs (tenant, layer, operation, inode_id, path, uid, pid, bytes)
         select $1, $2, r.operation, $7, $22, $23, $24, r.bytes from ok, unnest($20::text[], $21::int8[]) r(operation, bytes))
-    select h.layer, h.visible, p.mode, p.uid, p.gid, p.nlink, c.ino, ok.new_mode, ok.new_gid
+    select h.layer, h.visible, p.mode, p.uid, p.gid, p.nlink, c.ino, ok.new_mode, ok.new_gid, exists (select from o)
     from (select 1) one left join h on true left join p on true left join c on true left join ok on true""",
     (*_SESSION, "text", "int8", "bytea", "int8", "int4", "int8", "int8", "int8", "int8", "bytea", "bytea", "bool",
      "int8", "int8[]", "int8", "int8", "text[]", "int8[]", "text", "int8", "int8"),
-    ("int8", "int8multirange", "int4", "int8", "int8", "int4", "int8", "int4", "int8"),
+    ("int8", "int8multirange", "int4", "int8", "int8", "int4", "int8", "int4", "int8", "bool"),
 )
 DENTRY_PUT = Statement(
     "dentry.put",
