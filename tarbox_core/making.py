@@ -157,6 +157,8 @@ def _settle(s: Session, files: Sequence[OpenFile]) -> Op[list[tuple[OpenFile, At
             continue
         attr = file.attr()._replace(size=0, blocks=0)
         rows = yield from run(*queries(s, new, attr, target=None, inline=b"", also=file.operations))
+        if file.new is not new:  # another thread has stored it, and may have removed it since
+            raise RetryableError("40001", "the file was stored meanwhile")
         try:
             if not stored_before(rows[1][0]):
                 made(s, new, attr, rows[1][0])
