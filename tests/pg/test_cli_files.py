@@ -103,6 +103,9 @@ def test_ls_in_all_its_forms(tarbox: Tarbox) -> None:
     }
     assert items["link"]["target"] == "b" and items["link"]["type"] == "symlink"
     assert items["sub"]["type"] == "directory"
+    for words in (("ls", "/d/b"), ("ls", "-d", "d/b"), ("stat", "/d/b"), ("tree", "/d/b")):
+        assert [(item["name"], item["path"]) for item in tarbox.json(*words)] == [("b", "/d/b")]
+    assert tarbox.json("ls", "-d", "/")[0]["name"] == "/"
     done = tarbox.run("ls", "/none", "/d/b", status=1)
     assert (done.stdout, done.stderr) == (b"/d/b\n", b"tarbox: /none: no such file or directory\n")
 

@@ -28,10 +28,11 @@ class Item(NamedTuple):
 
 
 def described(item: Item) -> dict[str, Any]:
-    """An item as a JSON object. Times are UTC, sizes bytes, the mode is octal text."""
+    """An item as a JSON object. The name is the path's last, times are UTC, sizes bytes, the mode is octal text."""
     attr = item.attr
+    name = item.path.rstrip(b"/").rsplit(b"/", 1)[-1] or b"/"
     shown: dict[str, Any] = {
-        **named("name", item.name), **named("path", item.path), "type": kind(attr.mode), "mode": octal(attr.mode), "uid": attr.uid, "gid": attr.gid,
+        **named("name", name), **named("path", item.path), "type": kind(attr.mode), "mode": octal(attr.mode), "uid": attr.uid, "gid": attr.gid,
         "size": attr.size, "stored": attr.blocks, "links": attr.nlink, "inode": attr.ino, "layer": attr.layer,
         "mtime": iso(attr.mtime), "ctime": iso(attr.ctime), "atime": iso(attr.atime),
     }
@@ -240,7 +241,7 @@ def stat_(options: Namespace, out: Output) -> int:
         for path in options.paths:
             with tally.each():
                 attr = session.attr(path, follow=options.dereference)
-                item = _item(session, path.rstrip(b"/").rsplit(b"/", 1)[-1] or b"/", path, attr, True)
+                item = _item(session, path, path, attr, True)
                 xattrs = session.run(path, session.fs.listxattr, session.caller, attr.ino)
                 if options.json:
                     objects.append(described(item) | {"xattrs": [text(name) for name in xattrs]})
