@@ -5,14 +5,17 @@ from __future__ import annotations
 import errno
 import random
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 import pytest
 
 from tarbox_core.errors import FsError
 from tarbox_core.types import LINK_MAX, RENAME_EXCHANGE, RENAME_NOREPLACE, ROOT_INO
+from tarbox_fuse.verbs import Verbs
 from tests.conftest import PgServer
 from tests.tenants import BLOCK, ROOT, Session, Tenant
 
@@ -285,3 +288,62 @@ def test_many_threads_in_one_session(tenant: Tenant) -> None:
 
     together(*(work(number) for number in range(6)))
     assert len(session.names(b"/dir")) == 6 * 10
+
+
+def test_new_files_that_wait_while_other_threads_meet_them(tenant: Tenant) -> None:
+    """As a mount runs it, whose files wait in memory for their first flush: what a thread does to its own files must
+    hold, although other threads' listings and renames store them at any moment."""
+    session = tenant.session(alone=True, defer=True, pool_size=6)
+    directory = session.mkdir(b"/dir").ino
+    verbs = Verbs(session.fs, session.driver, time.time_ns)
+    expected: dict[bytes, tuple[int, int, bytes]] = {}
+
+    def work(number: int) -> Callable[[], None]:
+        choose = random.Random(number)
+
+        def one(name: bytes) -> None:
+            with suppress(FsError):
+                verbs.run(lambda: session.fs.lookup(ROOT, directory, name))
+            fh, attr, _ = verbs.create(ROOT, directory, name, 0o600, exclusive=True, truncate=False)
+            content, mode, mtime = b"", 0o600, 0
+            for _ in range(choose.randrange(4)):
+                piece = name * choose.choice([1, 300, 2000])
+                verbs.write(ROOT, fh, len(content), piece, False, False)
+                content += piece
+                if choose.random() < 0.5:
+                    mode = choose.randrange(0o1000)
+                    assert verbs.setattr(ROOT, attr.ino, mode=mode).mode & 0o7777 == mode
+                if choose.random() < 0.3:
+                    verbs.flush(ROOT, fh)
+            if choose.random() < 0.5:
+                mtime = choose.randrange(1 << 60)
+                verbs.setattr(ROOT, attr.ino, mtime=mtime)
+            assert verbs.read(ROOT, fh, 0, 1 << 20) == content
+            if choose.random() < 0.3:
+                verbs.run(lambda: session.fs.rename(ROOT, directory, name, directory, name + b"r"))
+                name += b"r"
+            verbs.release(ROOT, fh)
+            found = verbs.run(lambda: session.fs.getattr(attr.ino))
+            assert (found.size, found.mode & 0o7777, found.mtime if mtime else 0) == (len(content), mode, mtime)
+            expected[name] = (mode, mtime, content)
+            if choose.random() < 0.3:
+                verbs.run(lambda: session.fs.unlink(ROOT, directory, name))
+                del expected[name]
+            elif choose.random() < 0.3:
+                reader = verbs.opendir(ROOT, directory)
+                verbs.readdir(ROOT, reader, 0, 2000, True)
+                verbs.releasedir(reader)
+
+        def run() -> None:
+            for step in range(40):
+                one(b"%d-%d" % (number, step))
+
+        return run
+
+    together(*(work(number) for number in range(6)))
+    assert session.fs.session.waiting == {} and session.fs.session.files == {}
+    other = tenant.session(alone=False)
+    assert sorted(other.names(b"/dir")) == sorted(expected)
+    for name, (mode, mtime, content) in expected.items():
+        attr = other.attr(b"/dir/" + name)
+        assert (attr.mode & 0o7777, attr.mtime if mtime else 0, other.read(b"/dir/" + name)) == (mode, mtime, content)
