@@ -1,4 +1,4 @@
-"""What a session remembers of the database: blocks by hash and the names inodes were last seen under.
+"""What a session remembers of the database: blocks by hash, directories, and the names inodes were last seen under.
 
 Bounded, and the only such memory; the doors keep none. Blocks can never be stale, because a hash names one content.
 Names serve the audit's paths alone, never an answer to a caller.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Generic, TypeVar
 
-from tarbox_core.types import ROOT_INO
+from tarbox_core.types import ROOT_INO, Attr
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -81,3 +81,36 @@ class Names:
             ino, part = seen
             parts.append(part)
         return None
+
+
+class Folders:
+    """Directories as this session last saw them, for a moment: as long as the doors let the kernel keep attributes. After
+    each new name the kernel asks for its directory's again; what the session itself did to it is known."""
+
+    KEPT_FOR = 10**9  # ns
+
+    def __init__(self, limit: int = 16384) -> None:
+        self._seen: Lru[int, tuple[Attr, int]] = Lru(limit)
+
+    def saw(self, attr: Attr, now: int) -> None:
+        self._seen.put(attr.ino, (attr, now))
+
+    def added(self, ino: int, now: int, links: int) -> None:
+        """This session added a name to a directory, and as many links to it."""
+        seen = self._seen.get(ino)
+        if seen is not None:
+            attr, then = seen
+            self._seen.put(ino, (attr._replace(mtime=now, ctime=now, nlink=attr.nlink + links), then))
+
+    def changed(self, *inos: int) -> None:
+        for ino in inos:
+            self._seen.drop(ino)
+
+    def last(self, ino: int) -> Attr | None:
+        """However long ago."""
+        seen = self._seen.get(ino)
+        return None if seen is None else seen[0]
+
+    def now(self, ino: int, now: int) -> Attr | None:
+        seen = self._seen.get(ino)
+        return seen[0] if seen is not None and now - seen[1] < self.KEPT_FOR else None

@@ -57,7 +57,7 @@ def lookup(s: Session, caller: Caller, parent: int, name: bytes) -> Op[Attr]:
     s.absent(parent, name)  # no longer
     s.names.saw(child.ino, parent, name)
     if child.is_dir:
-        s.folders.put(child.ino, (child.mode, child.gid))
+        s.folders.saw(child, s.clock())
     return s.current(child)
 
 
@@ -105,6 +105,7 @@ def link(s: Session, caller: Caller, ino: int, parent: int, name: bytes) -> Op[A
         sql.INODE_TOUCH(s.tenant, s.layer, parent, now, 0),
         *s.record(caller, "link", ino, s.names.path(parent, name)),
     )
+    s.folders.changed(parent)
     opened = s.files.get(ino)
     if opened is not None:
         opened.counts(counted[-1][0][0])
@@ -143,6 +144,7 @@ def unlink(s: Session, caller: Caller, parent: int, name: bytes) -> Op[None]:
         sql.INODE_TOUCH(s.tenant, s.layer, parent, now, 0),
         *s.record(caller, "unlink", child.ino, s.names.path(parent, name)),
     )
+    s.folders.changed(parent)
     s.forget_name(child)
 
 
@@ -173,6 +175,7 @@ def rmdir(s: Session, caller: Caller, parent: int, name: bytes) -> Op[None]:
         sql.INODE_TOUCH(s.tenant, s.layer, parent, now, -1),
         *s.record(caller, "rmdir", child.ino, s.names.path(parent, name)),
     )
+    s.folders.changed(parent, child.ino)
     s.names.drop(child.ino)
 
 
@@ -291,9 +294,11 @@ def _move(
         *_touched(s, now, (up.ino, -is_dir), (newup.ino, is_dir - lost)),
         *s.record(caller, "rename", child.ino, old_path, metadata={"to": new_path}),
     )
+    s.folders.changed(up.ino, newup.ino, child.ino)
     s.names.saw(child.ino, newup.ino, newname)
     if victim is not None:
         s.forget_name(victim)
+        s.folders.changed(victim.ino)
 
 
 def _exchange(
@@ -311,6 +316,7 @@ def _exchange(
         *_touched(s, now, (up.ino, gained), (newup.ino, -gained)),
         *s.record(caller, "rename", child.ino, old_path, metadata={"to": new_path, "exchange": True}),
     )
+    s.folders.changed(up.ino, newup.ino, child.ino, victim.ino)
     s.names.saw(child.ino, newup.ino, newname)
     s.names.saw(victim.ino, up.ino, name)
 
@@ -367,10 +373,11 @@ def _page(s: Session, ino: int, after: bytes, first: int, plus: bool) -> Op[list
     if not plus:
         return [Entry(*entry, None) for entry in zip(names, rows[0][1], rows[0][2], offsets, strict=True)]
     attrs = [Attr._make(values) for values in zip(*rows[0][1:], strict=True)]
+    now = s.clock()
     for name, attr in zip(names, attrs, strict=True):
         if attr.is_dir:
             s.names.saw(attr.ino, ino, name)
-            s.folders.put(attr.ino, (attr.mode, attr.gid))
+            s.folders.saw(attr, now)
     return [Entry(name, a.ino, a.kind, offset, s.current(a)) for name, a, offset in zip(names, attrs, offsets, strict=True)]
 
 

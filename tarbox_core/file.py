@@ -43,6 +43,8 @@ class OpenFile:
         self.late = False  # its mode, owner or times changed while another thread stored it as a new file
         self.killed = False  # a write took the set-uid bits
         self.refs = 0
+        self.keep_cache = False  # what a kernel has of its pages from the last open is what is stored
+        self._mixed = False  # another door wrote to it meanwhile
         self.closing = False  # the last open was released and only storing is left
         self.dirty_since = 0
         self._written = 0  # bytes since the last flush, for the audit
@@ -260,6 +262,7 @@ class OpenFile:
             queries = [sql.EXTENTS(*s.key, self.ino, sorted(known)), sql.BLOCKS_AT(*s.key, self.ino, partial)]
         rows = yield from s.begin(sql.INODE_FULL(*s.key, self.ino), *queries, exclusive=(s.inode_lock(self.ino),))
         row = self._require_kept(rows[0])
+        self._mixed = self._mixed or row.ctime != self.stored.ctime
         inline = rows[0][0][13]
         if inline is not None:
             return row, inline, dict.fromkeys(chunks, b""), {0: inline}
@@ -414,6 +417,8 @@ class OpenFile:
         s = self._s
         if size := self._read_bytes():
             s.note(caller, "read", self.ino, s.names.path(self.ino), size=size)
+        if not self._mixed and not self.dirty:
+            s.versions.put(self.ino, (self.stored.ctime, self.stored.size))
         if self.refs > 1:
             self.refs -= 1
             yield from audit.flush(s, s.audit_batch)
@@ -467,6 +472,7 @@ def hold(
             s.waiting[new.parent, new.name] = file
     else:
         file.refresh(attr, inline)
+    file.keep_cache = s.versions.get(attr.ino) == (attr.ctime, attr.size)
     if kill_suid and access.without_suid(attr.mode) != attr.mode:
         file.killed, file.mtime = True, s.clock()
     s.note(caller, "open", attr.ino, s.names.path(attr.ino))

@@ -66,9 +66,12 @@ class Filesystem:
         opened = s.files.get(ino)
         if opened is not None and opened.new is not None:
             return opened.attr()
-        attr = yield from inode.getattr(s, ino)
-        if attr.is_dir:
-            s.folders.put(ino, (attr.mode, attr.gid))
+        now = s.clock()
+        attr = s.folders.now(ino, now) if s.defer else None
+        if attr is None:
+            attr = yield from inode.getattr(s, ino)
+            if attr.is_dir:
+                s.folders.saw(attr, now)
         return s.current(attr)
 
     def setattr(
@@ -97,6 +100,7 @@ class Filesystem:
         if opened is not None and opened.new is not None:
             return opened.change(caller, change)
         attr = yield from audit.failing(s, caller, change.operation, ino, None, inode.setattr(s, caller, ino, change))
+        s.folders.changed(ino)
         if opened is not None and opened.dirty and mtime is not None:
             opened.mtime = attr.mtime  # a time set after the writes outlives their flush
         return s.current(attr)

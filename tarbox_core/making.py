@@ -65,9 +65,11 @@ def made(s: Session, new: New, attr: Attr, row: Row) -> Attr:
     layer, visible, up_mode, up_uid, up_gid, up_links, there, mode, gid, _ = row
     if mode is not None:
         s.names.saw(attr.ino, new.parent, new.name)
+        attr = attr._replace(mode=mode, gid=gid, layer=s.layer)
+        s.folders.added(new.parent, attr.ctime, int(attr.is_dir))
         if attr.is_dir:
-            s.folders.put(attr.ino, (mode, gid))
-        return attr._replace(mode=mode, gid=gid, layer=s.layer)
+            s.folders.saw(attr, attr.ctime)
+        return attr
     s.stands_at(layer, visible)
     if up_mode is None:
         raise FsError(errno.ENOENT, new.name)
@@ -121,16 +123,16 @@ def _fresh(s: Session, caller: Caller, parent: int, mode: int, rdev: int = 0) ->
 
 def may_wait(s: Session, parent: int, name: bytes) -> bool:
     """Whether a file of that name can be made in memory: the name was just seen to be free in a known directory."""
-    return s.defer and not s.read_only and s.absent(parent, name) and s.folders.get(parent) is not None
+    return s.defer and not s.read_only and s.absent(parent, name) and s.folders.last(parent) is not None
 
 
 def postpone(s: Session, caller: Caller, parent: int, name: bytes, mode: int) -> Op[tuple[Attr, New]]:
     """A file that is not stored yet. Its group is what the directory's bits, as last seen, give it."""
     check_name(name)
     attr = yield from _fresh(s, caller, parent, mode)
-    folder = s.folders.get(parent)
-    if folder is not None and folder[0] & stat.S_ISGID:
-        attr = attr._replace(gid=folder[1])
+    folder = s.folders.last(parent)
+    if folder is not None and folder.mode & stat.S_ISGID:
+        attr = attr._replace(gid=folder.gid)
     s.names.saw(attr.ino, parent, name)
     return attr, New(caller, parent, name, inherit=False)
 

@@ -21,7 +21,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from tarbox_core import statements as sql
-from tarbox_core.cache import Lru, Names
+from tarbox_core.cache import Folders, Lru, Names
 from tarbox_core.effects import Op, Query, Rows, run
 from tarbox_core.errors import FsError, RetryableError
 from tarbox_core.types import NAME_MAX, Attr, Caller, TenantInfo
@@ -70,7 +70,8 @@ class Session:
         self.records: list[tuple[int, str, int, str | None, int, int, int, int]] = []
         self.defer = False  # new files may wait in memory for their first flush
         self.waiting: dict[tuple[int, bytes], OpenFile] = {}
-        self.folders: Lru[int, tuple[int, int]] = Lru(16384)  # mode and gid of directories, as last seen
+        self.folders = Folders()
+        self.versions: Lru[int, tuple[int, int]] = Lru(16384)  # ctime and size of files when they were last closed
         self._absent: Lru[tuple[int, bytes], int] = Lru(1024)  # names seen to be free, and when
         self._tenant_lock = self._key("T", 0)
 

@@ -88,6 +88,7 @@ def _finish(s: Session, caller: Caller, attr: Attr, operation: str, name: bytes,
         sql.INODE_SET(s.tenant, s.layer, attr.ino, None, None, None, None, None, s.clock(), None),
         *s.record(caller, operation, attr.ino, s.names.path(attr.ino), size=size, metadata=metadata),
     )
+    s.folders.changed(attr.ino)
 
 
 def _check(caller: Caller, attr: Attr, name: bytes, mask: int) -> None:
