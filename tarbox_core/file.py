@@ -420,8 +420,8 @@ class OpenFile:
         if not self._mixed and not self.dirty:
             s.versions.put(self.ino, (self.stored.ctime, self.stored.size))
         if self.refs > 1:
-            self.refs -= 1
             yield from audit.flush(s, s.audit_batch)
+            self.refs -= 1  # last, because what is before it may be run again
             return
         self.closing = True
         if self.unlinked and not s.read_only:
