@@ -146,9 +146,9 @@ def crashable(tmp_path: Path, url: str) -> Iterator[Mount]:
 def kill_postgres(home: Path) -> None:
     """kill -9 of the server and all its children."""
     postmaster = int((home / "data/postmaster.pid").read_text().split()[0])
-    children = run("ps", "-o", "pid=", "--ppid", str(postmaster)).stdout.split()
+    children = [int(pid) for task in Path(f"/proc/{postmaster}/task").iterdir() for pid in (task / "children").read_text().split()]
     assert len(children) > 3, "the server was not alive"
-    for pid in (postmaster, *map(int, children)):
+    for pid in (postmaster, *children):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     wait_for(lambda: not Path(f"/proc/{postmaster}").exists() or "Z" in Path(f"/proc/{postmaster}/stat").read_text().rpartition(")")[2], 30, lambda: "alive")
