@@ -3,6 +3,9 @@
 Two machines: two sessions on one tenant, where one sees what the other flushed; and one session alone, which removes
 what is unlinked at once and lets new files wait in memory. Deadlocks are thrown into operations at random trips, so that
 what is run twice must not do its work twice.
+
+Each machine is driven twice: far, by plain random choices, which find what needs many steps; and by Hypothesis, which
+makes what it finds small. TARBOX_MODEL_WALKS and TARBOX_MODEL_EXAMPLES say how often.
 """
 
 from __future__ import annotations
@@ -41,10 +44,12 @@ from tests.tenants import BLOCK, ROOT, Session, Tenant
 R = TypeVar("R")
 
 CHUNK = 32 * BLOCK
-EXAMPLES = int(os.environ.get("TARBOX_MODEL_EXAMPLES", "40"))
+WALKS = int(os.environ.get("TARBOX_MODEL_WALKS", "12"))
+EXAMPLES = int(os.environ.get("TARBOX_MODEL_EXAMPLES", "15"))
 STEPS = 40
 
-names = st.sampled_from([b"a", b"b", b"c", b"d", b"\xff \n"])
+NAMES = [b"a", b"b", b"c", b"d", b"\xff \n"]
+names = st.sampled_from(NAMES)
 picks = st.integers(0, 1 << 16)
 edges = [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK, 2 * BLOCK + 1, CHUNK - BLOCK, CHUNK - 1, CHUNK, CHUNK + 1, CHUNK + 5 * BLOCK]
 offsets = st.one_of(st.sampled_from(edges), st.integers(0, CHUNK + 8 * BLOCK), st.integers(0, 3 * BLOCK))
@@ -583,8 +588,8 @@ class TreeMachine(RuleBasedStateMachine):
                 self.tenant.finish()
 
 
-@pytest.mark.parametrize("two_sessions", [True, False], ids=["two sessions", "one session alone"])
-def test_random_operations(two_sessions: bool, module_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(params=[True, False], ids=["two sessions", "one session alone"])
+def machine(request: pytest.FixtureRequest, module_url: str, monkeypatch: pytest.MonkeyPatch) -> type[TreeMachine]:
     # Limits so small that these files pass them.
     monkeypatch.setattr("tarbox_core.file.FLUSH_AT", 20 * BLOCK)
     monkeypatch.setattr("tarbox_core.file.PUT_AT_ONCE", 4 * BLOCK)
@@ -593,7 +598,10 @@ def test_random_operations(two_sessions: bool, module_url: str, monkeypatch: pyt
     def make_tenant(**settings: int) -> Tenant:
         return Tenant(module_url, **settings)
 
-    machine = type("Machine", (TreeMachine,), {"make_tenant": staticmethod(make_tenant), "two_sessions": two_sessions})
+    return type("Machine", (TreeMachine,), {"make_tenant": staticmethod(make_tenant), "two_sessions": request.param})
+
+
+def test_random_operations(machine: type[TreeMachine]) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
@@ -601,3 +609,90 @@ def test_random_operations(two_sessions: bool, module_url: str, monkeypatch: pyt
             print_blob=True, report_multiple_bugs=False,
         ),
     )
+
+
+class Chance:
+    """Random arguments for the rules, each as often as its weight says."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        rules: list[tuple[int, str, Callable[[], dict[str, Any]]]] = [
+            (6, "make", lambda: {**self.where(), "kind": self.of("file", "file", "dir", "link", "fifo"), "mode": self.to(0o777), "keep": self.flip()}),
+            (3, "remove", lambda: {**self.where(), "as_dir": self.to(2) == 0}),
+            (3, "link", lambda: {**self.where(), "old": self.pick()}),
+            (5, "rename", lambda: {**self.where(), "to": self.pick(), "newname": self.name(), "flags": self.of(0, 0, 0, RENAME_NOREPLACE, RENAME_EXCHANGE)}),
+            (2, "setattr", lambda: {**self.which(True), "mode": self.of(None, self.to(0o777)), "uid": self.of(None, 1), "gid": self.of(None, 1)}),
+            (2, "xattr", lambda: {
+                **self.which(True), "name": self.of(b"user.a", b"user.b"), "value": self.of(None, b"", b"xy"), "flags": self.of(0, XATTR_CREATE, XATTR_REPLACE),
+            }),
+            (4, "open", lambda: {**self.which(True), "cut": self.to(4) == 0}),
+            (10, "write", lambda: {**self.which(), "offset": self.offset(), "length": self.length(), "seed": self.to(3), "append": self.to(4) == 0}),
+            (4, "read", lambda: {**self.which(), "offset": self.offset(), "length": self.length()}),
+            (4, "flush", lambda: {**self.which(), "durable": self.flip()}),
+            (3, "close", self.which),
+            (4, "truncate", lambda: {**self.which(), "size": self.offset(), "by_handle": self.flip()}),
+            (2, "truncate_closed", lambda: {**self.which(True), "size": self.offset()}),
+            (4, "fallocate", lambda: {**self.which(), "mode": self.of(*FALLOC), "offset": self.offset(), "length": self.length()}),
+            (2, "copy_range", lambda: {"first": self.pick(), "second": self.pick(), "start": self.offset(), "to": self.offset(), "length": self.length()}),
+            (1, "gc", lambda: {"pick": self.pick()}),
+            (1, "compare_all", lambda: {"pick": self.pick()}),
+        ]  # fmt: skip
+        self._rules = [(name, arguments) for weight, name, arguments in rules for _ in range(weight)]
+
+    def step(self) -> tuple[str, dict[str, Any]]:
+        name, arguments = self.random.choice(self._rules)
+        return name, arguments()
+
+    def to(self, last: int) -> int:
+        return self.random.randint(0, last)
+
+    def flip(self) -> bool:
+        return self.random.random() < 0.5
+
+    def of(self, *values: Any) -> Any:
+        return self.random.choice(values)
+
+    def pick(self) -> int:
+        return self.to(1 << 16)
+
+    def name(self) -> bytes:
+        return self.random.choice(NAMES)
+
+    def where(self) -> dict[str, Any]:
+        return {"pick": self.pick(), "where": self.pick(), "name": self.name()}
+
+    def which(self, by_a_session: bool = False) -> dict[str, Any]:
+        return {"which": self.pick(), **({"pick": self.pick()} if by_a_session else {})}
+
+    def offset(self) -> int:
+        return self.random.choice([self.random.choice(edges), self.to(CHUNK + 8 * BLOCK), self.to(3 * BLOCK)])
+
+    def length(self) -> int:
+        return 1 + self.random.choice([0, 99, BLOCK - 2, BLOCK - 1, BLOCK, 2 * BLOCK - 1, self.to(12 * BLOCK), self.to(12 * BLOCK)])
+
+
+@pytest.mark.parametrize("seed", range(WALKS))
+def test_a_long_random_walk(machine: type[TreeMachine], seed: int) -> None:
+    chance = Chance(seed)
+    walk = machine()
+    walk.begin()
+    walk.now_and_then = chance.random
+    done: list[tuple[str, dict[str, Any]]] = []
+    try:
+        for _ in range(300):
+            name, arguments = chance.step()
+            needed = {"write": 1, "read": 1, "flush": 1, "close": 1, "truncate": 1, "fallocate": 1, "copy_range": 2}.get(name, 0)
+            if len(walk.handles) < needed or (name == "gc" and any(node.unflushed is not None for node in walk.nodes())):
+                continue
+            done.append((name, arguments))
+            getattr(walk, name)(**arguments)
+        walk.compare_all(0)
+    except BaseException as error:
+        walk.tenant.damaged = True  # the finding is reported, not what it left behind
+        error.add_note(f"seed {seed}, step {len(done)}; the last steps:\n" + "\n".join(map(str, done[-10:])))
+        raise
+    finally:
+        if walk.tenant.damaged:
+            walk.tenant.finish()
+        else:
+            walk.teardown()
