@@ -48,7 +48,9 @@ class OpenFile:
         self.closing = False  # the last open was released and only storing is left
         self.dirty_since = 0
         self._written = 0  # bytes since the last flush, for the audit
+        self._writer: Caller | None = None  # whose these are: a flush in the background or a release is nobody's
         self._reads: deque[int] = deque()
+        self._reader: Caller | None = None
         self._next = 0  # where a sequential reader goes on
 
     # --- attributes
@@ -96,7 +98,7 @@ class OpenFile:
             return b""
         ahead = offset == self._next and size < AHEAD // 2  # who asks for more reads ahead without our help
         self._next = end
-        self._count_read(end - offset)
+        self._count_read(caller, end - offset)
         if self.inline is not None:
             base = {0: self.inline}
         else:
@@ -104,11 +106,19 @@ class OpenFile:
             base = (yield from self._fetch(needed, ahead=ahead, send=finish if final else run)) if needed else {}
         return self.pieces.read(offset, end, base)
 
-    def _count_read(self, size: int) -> None:
-        """For the audit. Several threads may read: each step on the queue is one that no other can split."""
+    def _count_read(self, caller: Caller, size: int) -> None:
+        """For the audit, a record for each user. Several threads may read: each step on the queue is one that no other
+        can split."""
+        last, self._reader = self._reader, caller
+        if last is not None and last.uid != caller.uid:
+            self._note_reads(last)
         self._reads.append(size)
         if len(self._reads) > 1024:
             self._reads.append(self._read_bytes())
+
+    def _note_reads(self, caller: Caller) -> None:
+        if size := self._read_bytes():
+            self._s.note(caller, "read", self.ino, self._s.names.path(self.ino), size=size)
 
     def _read_bytes(self) -> int:
         total = 0
@@ -197,6 +207,7 @@ class OpenFile:
         self.mtime = self._s.clock()
         self.killed = self.killed or (kill_suid and access.without_suid(self.stored.mode) != self.stored.mode)
         self._written += len(data)
+        self._writer = caller
         return len(data)
 
     def flush(self, caller: Caller) -> Op[None]:
@@ -222,7 +233,7 @@ class OpenFile:
             mode, row = now.mode, row._replace(uid=now.uid, gid=now.gid, atime=now.atime)
             late = (sql.INODE_SET(s.tenant, s.layer, self.ino, mode, now.uid, now.gid, now.atime, None, None, None),)
         after = row._replace(size=size, mode=mode, layer=s.layer, mtime=self.mtime or row.mtime, ctime=s.clock())
-        record = s.record(caller, "write", self.ino, s.names.path(self.ino), size=self._written)
+        record = s.record(self._writer or caller, "write", self.ino, s.names.path(self.ino), size=self._written)
         drop_caps = (sql.XATTR_DROP(*s.key, self.ino, b"security.capability"),) if self.killed else ()
         if size <= inline_max(s.block_size):
             content = self.pieces.read(0, size, base) if size else b""
@@ -367,7 +378,7 @@ class OpenFile:
         self.known = True
         self.pieces.clear()
         self.killed = self.late = False
-        self._written = 0
+        self._written, self._writer = 0, None
         self.settled()
         if self.closing:
             self._s.files.pop(self.ino, None)
@@ -415,8 +426,7 @@ class OpenFile:
         Where storing fails the file stays in the session's table with what it holds, for `dirty_files` to try again.
         """
         s = self._s
-        if size := self._read_bytes():
-            s.note(caller, "read", self.ino, s.names.path(self.ino), size=size)
+        self._note_reads(self._reader or caller)
         if not self._mixed and not self.dirty:
             s.versions.put(self.ino, (self.stored.ctime, self.stored.size))
         if self.refs > 1:

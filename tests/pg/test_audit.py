@@ -141,6 +141,25 @@ def test_reads_are_recorded_in_batches(session: Session, trail: Trail) -> None:
     assert trail.new() == []
 
 
+def test_reads_and_writes_are_their_callers_also_when_others_end_them(session: Session, trail: Trail) -> None:
+    """The kernel does not say who releases a file, and a flush in the background is nobody's."""
+    ino = session.write(b"/file", b"x" * 100)
+    session.flush_records()
+    trail.new()
+    one, two, nobody = Caller(1000, 1000, (), 11), Caller(2000, 2000, (), 22), Caller()
+    opened = session.run(lambda: session.fs.open(one, ino, write=True))
+    session.run(lambda: opened.read(one, 0, 10))
+    session.run(lambda: opened.read(one, 10, 10))
+    session.run(lambda: opened.read(two, 0, 5))
+    session.run(lambda: opened.write(two, 0, b"abc"))
+    session.run(lambda: opened.flush(nobody))
+    session.run(lambda: opened.release(nobody))
+    session.flush_records()
+    assert [(r.operation, r.uid, r.pid, r.bytes) for r in trail.new() if r.operation != "open"] == [
+        ("write", 2000, 22, 3), ("read", 1000, 11, 20), ("read", 2000, 22, 5),
+    ]  # fmt: skip
+
+
 def test_a_full_batch_is_written_when_asked_for(tenant: Tenant, trail: Trail) -> None:
     session = tenant.session(caller=WHO, audit_batch=5)
     session.write(b"/file", b"x")
