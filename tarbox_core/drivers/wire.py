@@ -77,7 +77,7 @@ PLANNING: Final = {
 class Wire:
     """A connection. Used by one thread at a time; only `cancel` and `abort` may come from another.
 
-    `role` is the role the session works under. Sessions commit asynchronously (see DESIGN.md, Durability) unless
+    `role` is the role the session works under. Sessions commit asynchronously (see docs/operations.md) unless
     `synchronous`. Raises ConnectError that says why there is no connection.
 
     `status` is "I" outside of a transaction, "T" inside, "E" inside one that failed. `notifications` holds what

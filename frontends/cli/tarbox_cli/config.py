@@ -1,6 +1,6 @@
 """The settings in force: one TOML file, environment variables over it, options over both; and where each value came from.
 
-PRODUCT.md fixes the names. Every wrong name, type or value is a ConfigError that says where it stands. Not here: what
+The names of the settings are fixed. Every wrong name, type or value is a ConfigError that says where it stands. Not here: what
 the settings do, and the spelling of a database URL (tarbox_core/drivers/dsn.py).
 """
 
