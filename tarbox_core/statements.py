@@ -255,7 +255,7 @@ INODE_TOUCH = Statement(
     ("int8", "int8", "int8", "int8", "int4"),
     safe=True,
 )
-# At least as many links are taken as there are: a directory's count may have been read before its last subdirectory left.
+# Never below none: a directory's links are all taken at once, counted before its last subdirectory left.
 INODE_LINKS = Statement(
     "inode.links",
     "update inode set ctime = greatest(ctime + 1, $4), nlink = greatest(nlink + $5, 0) where tenant = $1 and layer = $2 and ino = $3 returning nlink",
