@@ -61,7 +61,7 @@ def test_eight_doors_in_the_same_few_directories(tenant: Tenant) -> None:
     doors = sessions(tenant, 8)
     for number in range(3):
         doors[0].mkdir(b"/d%d" % number)
-    names = [b"a", b"b", b"c"]
+    names = [b"a", b"b", b"c", b"d", b"e"]
     outcomes: Counter[tuple[str, int]] = Counter()
 
     def work(door: Session, seed: int) -> Callable[[], None]:
@@ -72,7 +72,7 @@ def test_eight_doors_in_the_same_few_directories(tenant: Tenant) -> None:
             return b"/d%d" % choose.randrange(3) + deep + b"/" + choose.choice(names)
 
         verbs: list[tuple[str, Callable[[bytes, bytes], object]]] = [
-            ("mkdir", lambda one, two: door.mkdir(one)), ("mkdir", lambda one, two: door.mkdir(one)),
+            ("mkdir", lambda one, two: door.mkdir(one)), ("link", lambda one, two: door.link(one, two)),
             ("create", lambda one, two: door.close(door.create(one))), ("create", lambda one, two: door.close(door.create(one))),
             ("write", lambda one, two: door.write(one, one * 3000)),
             ("unlink", lambda one, two: door.unlink(one)), ("rmdir", lambda one, two: door.rmdir(one)),
