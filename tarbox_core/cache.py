@@ -46,6 +46,9 @@ class Lru(Generic[K, V]):
                 return  # empty, or another thread is at it
             self.drop(oldest)
 
+    def keys(self) -> list[K]:
+        return list(self._items)
+
     def drop(self, key: K) -> None:
         item = self._items.pop(key, None)
         if item is not None:
@@ -67,6 +70,13 @@ class Names:
 
     def drop(self, ino: int) -> None:
         self._names.drop(ino)
+
+    def inos(self) -> list[int]:
+        return self._names.keys()
+
+    def of(self, ino: int) -> tuple[int, bytes] | None:
+        """The directory and name it was last seen under."""
+        return self._names.get(ino)
 
     def path(self, ino: int, name: bytes | None = None) -> str | None:
         """The path of an inode, or of a name in it; None where a link of the chain was forgotten."""

@@ -103,6 +103,7 @@ def link(s: Session, caller: Caller, ino: int, parent: int, name: bytes) -> Op[A
     yield from finish(
         sql.DENTRY_PUT(s.tenant, s.layer, parent, name, ino, attr.kind),
         sql.INODE_TOUCH(s.tenant, s.layer, parent, now, 0),
+        *s.tell(parent, ino),
         *s.record(caller, "link", ino, s.names.path(parent, name)),
     )
     s.folders.changed(parent)
@@ -142,6 +143,7 @@ def unlink(s: Session, caller: Caller, parent: int, name: bytes) -> Op[None]:
         sql.DENTRY_DROP(*s.key, parent, name),
         *_unnamed(s, child, now),
         sql.INODE_TOUCH(s.tenant, s.layer, parent, now, 0),
+        *s.tell(parent, child.ino, names=True),
         *s.record(caller, "unlink", child.ino, s.names.path(parent, name)),
     )
     s.folders.changed(parent)
@@ -173,6 +175,7 @@ def rmdir(s: Session, caller: Caller, parent: int, name: bytes) -> Op[None]:
         sql.DENTRY_DROP(*s.key, parent, name),
         *_unnamed(s, child, now),
         sql.INODE_TOUCH(s.tenant, s.layer, parent, now, -1),
+        *s.tell(parent, child.ino, names=True),
         *s.record(caller, "rmdir", child.ino, s.names.path(parent, name)),
     )
     s.folders.changed(parent, child.ino)
@@ -292,6 +295,7 @@ def _move(
         _moved(s, child, now, newup.ino),
         *(() if victim is None else _unnamed(s, victim, now)),
         *_touched(s, now, (up.ino, -is_dir), (newup.ino, is_dir - lost)),
+        *s.tell(up.ino, newup.ino, child.ino, *(() if victim is None else (victim.ino,)), names=True),
         *s.record(caller, "rename", child.ino, old_path, metadata={"to": new_path}),
     )
     s.folders.changed(up.ino, newup.ino, child.ino)
@@ -314,6 +318,7 @@ def _exchange(
         _moved(s, child, now, newup.ino),
         _moved(s, victim, now, up.ino),
         *_touched(s, now, (up.ino, gained), (newup.ino, -gained)),
+        *s.tell(up.ino, newup.ino, child.ino, victim.ino, names=True),
         *s.record(caller, "rename", child.ino, old_path, metadata={"to": new_path, "exchange": True}),
     )
     s.folders.changed(up.ino, newup.ino, child.ino, victim.ino)

@@ -83,6 +83,11 @@ class OpenFile:
             self.stored = attr
         return self.attr()
 
+    def doubt(self) -> None:
+        """Another door changed it: look again before the next read."""
+        if self.new is None:
+            self.known = False
+
     def counts(self, nlink: int) -> None:
         """How many names it has, as far as this session can tell."""
         self.stored = self.stored._replace(nlink=max(0, nlink))
@@ -233,7 +238,7 @@ class OpenFile:
             mode, row = now.mode, row._replace(uid=now.uid, gid=now.gid, atime=now.atime)
             late = (sql.INODE_SET(s.tenant, s.layer, self.ino, mode, now.uid, now.gid, now.atime, None, None, None),)
         after = row._replace(size=size, mode=mode, layer=s.layer, mtime=self.mtime or row.mtime, ctime=s.clock())
-        record = s.record(self._writer or caller, "write", self.ino, s.names.path(self.ino), size=self._written)
+        record = s.tell(self.ino) + s.record(self._writer or caller, "write", self.ino, s.names.path(self.ino), size=self._written)
         drop_caps = (sql.XATTR_DROP(*s.key, self.ino, b"security.capability"),) if self.killed else ()
         if size <= inline_max(s.block_size):
             content = self.pieces.read(0, size, base) if size else b""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from tarbox_core import access, audit, directory, file, inode, making, path, xattr
@@ -253,6 +253,16 @@ class Filesystem:
         """Write the batched records. Run with durable=True it hardens everything committed so far; the doors flush dirty
         files before."""
         return audit.flush(self.session, 0)
+
+    def changed_elsewhere(self, inos: Iterable[int]) -> None:
+        """Another door changed these inodes: what this session keeps in mind of them is old."""
+        s = self.session
+        for ino in inos:
+            s.folders.changed(ino)
+            s.versions.drop(ino)
+            opened = s.files.get(ino)
+            if opened is not None:
+                opened.doubt()
 
     # --- path verbs
 

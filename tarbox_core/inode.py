@@ -81,6 +81,7 @@ def setattr(s: Session, caller: Caller, ino: int, change: Change) -> Op[Attr]:
     yield from finish(
         *copied_up(s, (attr,)),
         sql.INODE_SET(s.tenant, s.layer, ino, after.mode, after.uid, after.gid, after.atime, after.mtime, after.ctime, None),
+        *s.tell(ino),
         *s.record(caller, change.operation, ino, s.names.path(ino), metadata=_changes(attr, after)),
     )
     return after

@@ -41,8 +41,8 @@ class New:
 
 def queries(
     s: Session, new: New, attr: Attr, *, target: bytes | None, inline: bytes | None, written: int = 0, also: Sequence[str] = ()
-) -> tuple[Query, Query]:
-    """The locks and the statement. For the audit: `written` bytes of content came with it, and it saw these operations `also`."""
+) -> tuple[Query, ...]:
+    """The locks and the statement, whose row tells how it went. For the audit: `written` bytes of content came with it, and it saw these operations `also`."""
     if s.read_only:
         raise FsError(errno.EROFS, new.name)
     operations = [_MADE.get(attr.kind, "mknod"), *also] if s.audit else []
@@ -57,7 +57,7 @@ def queries(
         new.inherit, checked, [new.caller.gid, *new.caller.groups], attr.atime, attr.mtime,
         operations, sizes, s.names.path(new.parent, new.name), new.caller.uid, new.caller.pid,
     )  # fmt: skip
-    return lock, make
+    return lock, make, *s.tell(new.parent)
 
 
 def made(s: Session, new: New, attr: Attr, row: Row) -> Attr:
@@ -122,8 +122,9 @@ def _fresh(s: Session, caller: Caller, parent: int, mode: int, rdev: int = 0) ->
 
 
 def may_wait(s: Session, parent: int, name: bytes) -> bool:
-    """Whether a file of that name can be made in memory: the name was just seen to be free in a known directory."""
-    return s.defer and not s.read_only and s.absent(parent, name) and s.folders.last(parent) is not None
+    """Whether a file of that name can be made in memory: the name was just seen to be free in a known directory, and no
+    other door that may do the same is there."""
+    return s.defer and s.alone and not s.read_only and s.absent(parent, name) and s.folders.last(parent) is not None
 
 
 def postpone(s: Session, caller: Caller, parent: int, name: bytes, mode: int) -> Op[tuple[Attr, New]]:

@@ -58,6 +58,7 @@ class Session:
         self.max_file_size = tenant.max_file_size
         self._clock = clock
         self._latest = 0
+        self.id = self.clock()  # tells this session's changes from others'
         self.enforce = enforce
         self.read_only = read_only
         self.audit = audit
@@ -169,6 +170,15 @@ class Session:
         if file is not None:
             file.counts(min(file.stored.nlink, attr.nlink) - 1)
 
+    # --- other doors
+
+    def tell(self, *inos: int, names: bool = False) -> tuple[Query, ...]:
+        """The statement that tells other doors, where there are any, which inodes a mutation changes; `names`: a name that
+        they may know no longer stands for what it did."""
+        if self.alone:
+            return ()
+        return (sql.TELL(feed(self.tenant), f"{self.id} {int(names)} {' '.join(map(str, sorted(set(inos))))}"),)
+
     # --- the audit trail
 
     def record(
@@ -201,6 +211,11 @@ def lock_key(tenant: int, kind: str, ino: int, name: bytes = b"") -> int:
 def presence_lock(tenant: int) -> int:
     """What a door that keeps files open holds as long as it lives."""
     return lock_key(tenant, "P", 0)
+
+
+def feed(tenant: int) -> str:
+    """The channel on which a tenant's doors tell each other of changes."""
+    return f"tarbox_{tenant}"
 
 
 def check_name(name: bytes) -> None:

@@ -175,6 +175,7 @@ def _finish(
         *queries[-1:],
         *puts,
         file._content(after, inline),
+        *s.tell(file.ino),
         *s.record(caller, operation, file.ino, s.names.path(file.ino), metadata={"size": [row.size, after.size]}),
     )
     file._seen(after, inline)

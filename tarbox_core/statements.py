@@ -64,6 +64,9 @@ PRESENCES = Statement(
     safe=True,
 )
 
+# To the doors that keep things in mind: who changed which inodes. Numbers only: any role may listen.
+TELL = Statement("presence.tell", "select pg_notify($1, $2) is null", ("text", "text"), ("bool",))
+
 # --- tenants: run by the owner, who sees no tree ---------------------------------------------------------------------
 
 _TENANT: Final = ("int8", "text", "text", "text", "int4", "int8", "timestamptz")

@@ -86,6 +86,7 @@ def _finish(s: Session, caller: Caller, attr: Attr, operation: str, name: bytes,
         *copied_up(s, (attr,)),
         change,
         sql.INODE_SET(s.tenant, s.layer, attr.ino, None, None, None, None, None, s.clock(), None),
+        *s.tell(attr.ino),
         *s.record(caller, operation, attr.ino, s.names.path(attr.ino), size=size, metadata=metadata),
     )
     s.folders.changed(attr.ino)

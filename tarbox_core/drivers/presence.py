@@ -1,21 +1,23 @@
 """Which doors that keep files open are there: each holds an advisory lock on a connection of its own.
 
 The server drops the lock with the connection, so a door that was killed is gone at once. A session learns from it
-whether it is alone, in which case what it unlinks can be removed right away.
+whether it is alone, in which case what it unlinks can be removed right away. Where it is not, it tells the others which
+inodes it changes; they hear of it on the same connection.
 """
 
 from __future__ import annotations
 
 import time
+from typing import NamedTuple
 
 from tarbox_core import statements as sql
 from tarbox_core.drivers.base import Driver
 from tarbox_core.drivers.dsn import Dsn
 from tarbox_core.drivers.wire import Wire
 from tarbox_core.effects import Op, finish
-from tarbox_core.errors import TarboxError
+from tarbox_core.errors import ConnectionLost, TarboxError
 from tarbox_core.filesystem import Filesystem
-from tarbox_core.session import presence_lock
+from tarbox_core.session import feed, presence_lock
 
 NOTICED_AFTER = 2.5  # seconds within which the doors that are there learn of a new one; each looks once a second
 
@@ -36,13 +38,22 @@ def look(driver: Driver, fs: Filesystem) -> None:
     fs.session.alone = doors(driver, fs.tenant.id) == 0
 
 
+class Changes(NamedTuple):
+    """What other doors changed. `names`: names may stand for something else; `lost`: not all was heard."""
+
+    inos: frozenset[int]
+    names: bool
+    lost: bool
+
+
 class Presence:
-    """This door's own lock. Not for several threads."""
+    """This door's own lock, and its ear. Not for several threads."""
 
     def __init__(self, dsn: Dsn, fs: Filesystem) -> None:
         self._dsn = dsn
         self._fs = fs
         self._wire: Wire | None = None
+        self._deaf = False  # since the last connection was lost
 
     def enter(self) -> None:
         """Be seen. Waits until the doors that are there have noticed, so that none removes what is opened here."""
@@ -56,13 +67,31 @@ class Presence:
         try:
             if self._wire is None:
                 self._wire = Wire(self._dsn, self._fs.tenant.role)
+                self._wire.script(f"listen {feed(self._fs.tenant.id)}")
                 self._wire.execute([sql.PRESENT(key)], begin=True, commit=True)
             count = self._wire.execute([sql.PRESENCES(key)], begin=True, commit=True)[0][0][0]
         except TarboxError:
             self._fs.session.alone = False
+            self._deaf = True
             self.leave()
             raise
         self._fs.session.alone = count == 0
+
+    def changes(self, timeout: float) -> Changes:
+        """What others changed, as soon as anything is heard; empty after `timeout` seconds. To be called after `look`."""
+        if self._wire is None:
+            raise ConnectionLost("not connected")
+        inos: set[int] = set()
+        names, lost, self._deaf = False, self._deaf, False
+        heard = self._wire.wait_notification(0 if lost else timeout)
+        lost = lost or len(self._wire.notifications) + 1 >= (self._wire.notifications.maxlen or 0)
+        while heard is not None:
+            who, named, *numbers = heard.payload.split()
+            if int(who) != self._fs.session.id:
+                names = names or named == "1"
+                inos.update(map(int, numbers))
+            heard = self._wire.wait_notification(0)
+        return Changes(frozenset(inos), names, lost)
 
     def leave(self) -> None:
         if self._wire is not None:

@@ -39,6 +39,7 @@ class Timeouts(NamedTuple):
 
 
 DEFAULT_TIMEOUTS: Final = Timeouts()
+LONG_TIMEOUTS: Final = Timeouts(entry=10.0, attr=10.0)  # where changes by other doors are heard of
 
 
 # --- requests

@@ -24,7 +24,8 @@ from tarbox_core.drivers.base import Driver
 from tarbox_core.errors import TarboxError
 from tarbox_core.filesystem import Filesystem
 from tarbox_fuse import mount as mounting
-from tarbox_fuse.codec import DEFAULT_TIMEOUTS, Timeouts
+from tarbox_fuse.codec import DEFAULT_TIMEOUTS, LONG_TIMEOUTS, Timeouts
+from tarbox_fuse.coherence import Follower
 from tarbox_fuse.dispatch import DAEMON_XATTR, Dispatcher, Options, daemon_identity
 from tarbox_fuse.mount import FSTYPE, MountError
 from tarbox_fuse.session import Session
@@ -197,6 +198,10 @@ class _Serve:
                 self._run_kernel(fs, driver, ready)
             else:
                 self._run_libfuse(fs, driver, ready)
+            if self._presence is not None:
+                # What other doors unlinked while this one might have had it open.
+                self._presence.look()
+                driver.run(lambda: reap(fs))
         finally:
             if self._presence is not None:
                 self._presence.leave()
@@ -209,11 +214,17 @@ class _Serve:
         try:
             fd = mounting.mount(self._where, self._source, read_only=self._read_only, allow_other=self._allow_other)
             session = Session(fd, wake.set, max_pages=self._options.max_pages)
-            verbs = Verbs(fs, driver, time.time_ns, before_wait=session.before_wait, presence=self._presence)
+            verbs = Verbs(fs, driver, time.time_ns, before_wait=session.before_wait)
+            follower = None if self._presence is None else Follower(fd, fs, self._presence)
+            options = self._options
+            if follower is not None and options.timeouts == DEFAULT_TIMEOUTS:
+                options = options._replace(timeouts=LONG_TIMEOUTS)
             supervisor: Supervisor | None = None
             try:
                 supervisor = self._supervise()
-                session.start(Dispatcher(verbs, self._options, answered.set))
+                session.start(Dispatcher(verbs, options, answered.set))
+                if follower is not None:
+                    follower.start()
                 while not answered.wait(_TICK):
                     if wake.wait(0):
                         raise MountError(f"{self._where}: unmounted before the kernel had asked for anything")
@@ -222,6 +233,8 @@ class _Serve:
                 while not wake.wait(_TICK):
                     verbs.tick()
             finally:
+                if follower is not None:
+                    follower.stop()
                 # In this order: nothing new comes in, what is in work is answered, all of it is stored.
                 if not session.ended.is_set():
                     self._unmount()
