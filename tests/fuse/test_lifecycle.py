@@ -18,7 +18,7 @@ import pytest
 import tarbox_fuse
 from tarbox_fuse import MountError, mount
 from tests.fuse.helpers import ROOT, lazy_unmount, mounted, wait_for
-from tests.fuse.memory import SOURCES, MemoryMount
+from tests.fuse.memory import TREE, MemoryMount
 
 NOBODY = 65534
 
@@ -291,11 +291,14 @@ def test_as_an_ordinary_user(mountable: None) -> None:
     (folder / "mnt").mkdir()
     for path in (folder, folder / "mnt"):
         os.chown(path, NOBODY, NOBODY)
+    sources = folder / "src"  # the checkout may lie where the user cannot go
+    for name in ("tarbox_core", "frontends/fuse/tarbox_fuse", "tests/fuse"):
+        shutil.copytree(TREE / name, sources / name, ignore=shutil.ignore_patterns("__pycache__"))
 
     def user(*argv: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             argv, user=NOBODY, group=NOBODY, extra_groups=[], cwd="/", capture_output=True, text=True, timeout=100, check=False,
-            env={"PATH": os.environ["PATH"], "PYTHONPATH": SOURCES, "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(folder)},
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": f"{sources}:{sources}/frontends/fuse", "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(folder)},
         )  # fmt: skip
 
     def mount_it(*options: str) -> subprocess.CompletedProcess[str]:
