@@ -9,6 +9,7 @@ from tarbox_cli.arguments import no_arguments
 from tarbox_cli.output import Output, human
 from tarbox_cli.progress import Progress
 from tarbox_cli.session import administer, connect, database_url, enter, settings
+from tarbox_core.errors import TarboxError
 
 if TYPE_CHECKING:
     from tarbox_cli.commands import Verbs
@@ -104,9 +105,18 @@ def status(options: Namespace, out: Output) -> int:
     return 0
 
 
+def stop_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--force", action="store_true", help="stop it also while tenants are mounted; their mounts then answer with errors")
+
+
 def stop(options: Namespace, out: Output) -> int:
     from tarbox_core.drivers import embedded
 
+    seen = embedded.status()
+    if seen.url and not options.force:
+        mounted = _mounted(options, seen.url)
+        if mounted:
+            raise TarboxError(f"still mounted: {', '.join(mounted)}; unmount first, or stop from under the mounts with --force")
     stopped = embedded.stop()
     if options.json:
         out.json({"stopped": stopped})
@@ -115,7 +125,21 @@ def stop(options: Namespace, out: Output) -> int:
     return 0
 
 
+def _mounted(options: Namespace, url: str) -> list[str]:
+    """The tenants of the embedded database that have doors with files open; none where it cannot be asked."""
+    from tarbox_core import tenant
+    from tarbox_core.drivers.presence import doors
+
+    driver = connect(settings(options), url)
+    try:
+        return [info.name for info in driver.run(tenant.listing) if doors(driver, info.id)]
+    except TarboxError:
+        return []  # no schema yet, or a server that does not answer: nothing that could be mounted
+    finally:
+        driver.close()
+
+
 VERBS: Verbs = {
     "init": (no_arguments, init), "fsck": (fsck_arguments, fsck), "gc": (no_arguments, gc),
-    "database status": (no_arguments, status), "database stop": (no_arguments, stop),
+    "database status": (no_arguments, status), "database stop": (stop_arguments, stop),
 }
