@@ -8,6 +8,8 @@ inodes it changes; they hear of it on the same connection.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from tarbox_core import statements as sql
@@ -64,34 +66,43 @@ class Presence:
     def look(self) -> None:
         """See who is there; to be called about once a second. A lost connection is made anew."""
         key = presence_lock(self._fs.tenant.id)
-        try:
-            if self._wire is None:
+        with self._losing():
+            if self._wire is None or not self._wire.alive():
+                self._deaf = self._deaf or self._wire is not None
                 self._wire = Wire(self._dsn, self._fs.tenant.role)
                 self._wire.script(f"listen {feed(self._fs.tenant.id)}")
                 self._wire.execute([sql.PRESENT(key)], begin=True, commit=True)
             count = self._wire.execute([sql.PRESENCES(key)], begin=True, commit=True)[0][0][0]
+        self._fs.session.alone = count == 0
+
+    def changes(self, timeout: float) -> Changes:
+        """What others changed, as soon as anything is heard; empty after `timeout` seconds. To be called after `look`."""
+        wire = self._wire
+        if wire is None:
+            raise ConnectionLost("not connected")
+        inos: set[int] = set()
+        names, lost, self._deaf = False, self._deaf, False
+        with self._losing():
+            heard = wire.wait_notification(0 if lost else timeout)
+            lost = lost or len(wire.notifications) + 1 >= (wire.notifications.maxlen or 0)
+            while heard is not None:
+                who, named, *numbers = heard.payload.split()
+                if int(who) != self._fs.session.id:
+                    names = names or named == "1"
+                    inos.update(map(int, numbers))
+                heard = wire.wait_notification(0)
+        return Changes(frozenset(inos), names, lost)
+
+    @contextmanager
+    def _losing(self) -> Iterator[None]:
+        """What fails here costs the connection: others may come and change things unseen until there is a new one."""
+        try:
+            yield
         except TarboxError:
             self._fs.session.alone = False
             self._deaf = True
             self.leave()
             raise
-        self._fs.session.alone = count == 0
-
-    def changes(self, timeout: float) -> Changes:
-        """What others changed, as soon as anything is heard; empty after `timeout` seconds. To be called after `look`."""
-        if self._wire is None:
-            raise ConnectionLost("not connected")
-        inos: set[int] = set()
-        names, lost, self._deaf = False, self._deaf, False
-        heard = self._wire.wait_notification(0 if lost else timeout)
-        lost = lost or len(self._wire.notifications) + 1 >= (self._wire.notifications.maxlen or 0)
-        while heard is not None:
-            who, named, *numbers = heard.payload.split()
-            if int(who) != self._fs.session.id:
-                names = names or named == "1"
-                inos.update(map(int, numbers))
-            heard = self._wire.wait_notification(0)
-        return Changes(frozenset(inos), names, lost)
 
     def leave(self) -> None:
         if self._wire is not None:

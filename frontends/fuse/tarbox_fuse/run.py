@@ -199,9 +199,7 @@ class _Serve:
             else:
                 self._run_libfuse(fs, driver, ready)
             if self._presence is not None:
-                # What other doors unlinked while this one might have had it open.
-                self._presence.look()
-                driver.run(lambda: reap(fs))
+                _reap_at_the_end(self._presence, fs, driver)
         finally:
             if self._presence is not None:
                 self._presence.leave()
@@ -290,6 +288,15 @@ class _Serve:
                 mounting.unmount(self._where, lazy=True)
             except OSError as again:
                 log.error("%s: %s", self._where, again.strerror)
+
+
+def _reap_at_the_end(presence: Presence, fs: Filesystem, driver: Driver) -> None:
+    """Remove what other doors unlinked while this one might have had it open. What is left, the next mount or gc removes."""
+    try:
+        presence.look()
+        driver.run(lambda: reap(fs))
+    except TarboxError as error:
+        log.warning("what was unlinked meanwhile is left for gc: %s", error)
 
 
 def _on_signals(act: Callable[[], None]) -> dict[signal.Signals, signal._HANDLER]:
