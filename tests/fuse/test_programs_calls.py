@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuse.helpers import ROOT, Mount, run, wait_for, wait_for
+from tests.fuse.helpers import ROOT, Mount, run, wait_for
 
 both_transports = pytest.mark.parametrize("mount", [(), ("--transport", "libfuse")], indirect=True, ids=["kernel", "libfuse"])
 # Not marked so: what libfuse 2 has no call for (fallocate, lseek, copy_file_range, rename flags), and hard links, each of
