@@ -71,6 +71,9 @@ class Names:
     def drop(self, ino: int) -> None:
         self._names.drop(ino)
 
+    def clear(self) -> None:
+        self._names.clear()
+
     def inos(self) -> list[int]:
         return self._names.keys()
 
@@ -115,6 +118,9 @@ class Folders:
     def changed(self, *inos: int) -> None:
         for ino in inos:
             self._seen.drop(ino)
+
+    def clear(self) -> None:
+        self._seen.clear()
 
     def last(self, ino: int) -> Attr | None:
         """However long ago."""

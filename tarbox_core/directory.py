@@ -107,7 +107,7 @@ def link(s: Session, caller: Caller, ino: int, parent: int, name: bytes) -> Op[A
         *s.record(caller, "link", ino, s.names.path(parent, name)),
     )
     s.folders.changed(parent)
-    opened = s.files.get(ino)
+    opened = s.opened(ino)
     if opened is not None:
         opened.counts(counted[-1][0][0])
     return s.current(attr._replace(nlink=counted[-1][0][0], ctime=now, layer=s.layer))
@@ -116,7 +116,7 @@ def link(s: Session, caller: Caller, ino: int, parent: int, name: bytes) -> Op[A
 def _unnamed(s: Session, attr: Attr, now: int) -> list[Query]:
     """An inode loses a name; with the last one it goes, unless someone has it open."""
     queries = [sql.INODE_LINKS(s.tenant, s.layer, attr.ino, now, -attr.nlink if attr.is_dir else -1)]
-    if attr.is_dir or (s.alone and attr.ino not in s.files):
+    if attr.is_dir or (s.alone and s.opened(attr.ino) is None):
         queries.append(sql.INODE_REAP(*s.key, attr.ino))
     return queries
 
@@ -334,6 +334,7 @@ class OpenDir:
         self._s = s
         self.ino = attr.ino
         self._attr = attr
+        self._generation = s.at.generation
         self._starts = [(2, b"")]  # the number of a page's first entry, and the name it follows
         self._page: tuple[int, list[Entry]] | None = None
 
@@ -345,6 +346,8 @@ class OpenDir:
             up = self._attr.parent or ROOT_INO
             dots = [Entry(b".", self.ino, 4, 1, None), Entry(b"..", up, 4, 2, None)]
             return dots[offset : offset + limit]
+        if self._generation != self._s.at.generation:  # another tree: go on behind the last name seen
+            self._generation, self._page = self._s.at.generation, None
         if self._page is None or not self._page[0] <= offset < self._page[0] + len(self._page[1]):
             yield from making.settling(self._s, self._fetch(offset, plus), folder=self.ino)
         if self._page is None:

@@ -63,8 +63,12 @@ class FsError(TarboxError):
         return f"{self.subject}: {words}"
 
 
-class StaleHead(TarboxError):
-    """The head moved (a checkpoint or switch by another door) since this session read it; refresh and run again."""
+class LayerError(TarboxError):
+    """A verb of layers refused: the text says why, `errno` is for doors that need a number (the control files)."""
+
+    def __init__(self, errno: int, message: str) -> None:
+        self.errno = errno
+        super().__init__(message)
 
 
 class SqlError(TarboxError):

@@ -18,7 +18,7 @@ from tarbox_core.effects import Op, Query, Row, Rows, finish, run
 from tarbox_core.errors import FsError, RetryableError
 from tarbox_core.hashing import digests
 from tarbox_core.inode import Change, changed, copied_up, found
-from tarbox_core.session import Session
+from tarbox_core.session import Ranges, Session
 from tarbox_core.types import HOLE, R_OK, W_OK, Attr, Caller
 
 FLUSH_AT = 8 << 20  # bytes gathered in one file
@@ -29,8 +29,9 @@ AHEAD = 1 << 20  # bytes fetched beyond a sequential read
 class OpenFile:
     """A regular file in use: what is stored of it, as far as this session has seen, and what is yet to be stored."""
 
-    def __init__(self, s: Session, attr: Attr, inline: bytes | None, new: making.New | None = None) -> None:
+    def __init__(self, s: Session, generation: int, attr: Attr, inline: bytes | None, new: making.New | None = None) -> None:
         self._s = s
+        self.generation = generation  # the tree it belongs to
         self.operations: list[str] = []  # what was done to a new file, for the audit
         self.new = new  # it is not stored at all yet, and `stored` is what it will be without its content
         self.ino = attr.ino
@@ -52,6 +53,25 @@ class OpenFile:
         self._reads: deque[int] = deque()
         self._reader: Caller | None = None
         self._next = 0  # where a sequential reader goes on
+
+    # --- the tree it belongs to
+
+    @property
+    def stale(self) -> bool:
+        """Another tree stands where this file's stood: it can be read as it was, and no longer changed."""
+        return self.generation != self._s.at.generation
+
+    @property
+    def key(self) -> tuple[int, int, Ranges]:
+        return self._s.key_of(self.generation)
+
+    def require_current(self) -> None:
+        """ESTALE for a change to a file of a tree that is gone; what was still to be stored of it is lost."""
+        if self.stale:
+            self.new = None
+            self.pieces.clear()
+            self.killed = self.late = False
+            raise FsError(errno.ESTALE, self.ino)
 
     # --- attributes
 
@@ -134,7 +154,9 @@ class OpenFile:
                 return total
 
     def _reload(self) -> Op[None]:
-        rows = yield from run(sql.INODE_FULL(*self._s.key, self.ino))
+        rows = yield from run(sql.INODE_FULL(*self.key, self.ino))
+        if self.stale and not rows[0]:
+            raise FsError(errno.ESTALE, self.ino)  # its layer was removed
         self._seen(found(rows[0], self.ino), rows[0][0][13])
 
     def _seen(self, attr: Attr, inline: bytes | None) -> None:
@@ -177,7 +199,7 @@ class OpenFile:
                 raise RetryableError("40001", "the file changed")
             return base
         chunks = sorted({chunk_of(index) for index in needed})
-        extents, blocks = yield from send(sql.EXTENTS(*s.key, self.ino, chunks), sql.BLOCKS_AT(*s.key, self.ino, needed))
+        extents, blocks = yield from send(sql.EXTENTS(*self.key, self.ino, chunks), sql.BLOCKS_AT(*self.key, self.ino, needed))
         self.chunks.update(dict.fromkeys(chunks, b""))
         self.chunks.update(extents)
         for index, digest, data in blocks:
@@ -196,6 +218,7 @@ class OpenFile:
         """Gather bytes; how many were taken. EFBIG beyond the tenant's largest size, EROFS."""
         if self._s.read_only:
             raise FsError(errno.EROFS, self.ino)
+        self.require_current()
         if len(self.pieces) * self._s.block_size >= FLUSH_AT:
             yield from self.flush(caller)  # may be run again, and what follows must not
         if append:
@@ -219,6 +242,7 @@ class OpenFile:
         """Store what was gathered: visible to every door when it returns."""
         if not self.dirty:
             return
+        self.require_current()
         s = self._s
         if self.new is not None:
             if self.size <= inline_max(s.block_size):
@@ -322,7 +346,7 @@ class OpenFile:
             self.settled()
             self.pieces.clear()
             self.killed = False
-            self._s.files.pop(self.ino, None)
+            self._s.closed(self)
             raise
 
     def change(self, caller: Caller, change: Change) -> Attr:
@@ -386,7 +410,7 @@ class OpenFile:
         self._written, self._writer = 0, None
         self.settled()
         if self.closing:
-            self._s.files.pop(self.ino, None)
+            self._s.closed(self)
 
     def _require_kept(self, rows: Rows) -> Attr:
         """The inode as stored, when it is no older than what this session stored. EIO, once, when the server crashed and
@@ -404,6 +428,7 @@ class OpenFile:
         """Store what was gathered and harden it, with all that was committed before. To be run with durable=True."""
         if self._s.read_only:
             return
+        self.require_current()
         if self.dirty:
             yield from self.flush(caller)
         else:
@@ -415,9 +440,11 @@ class OpenFile:
     # --- extent
 
     def truncate(self, caller: Caller, size: int, *, kill_suid: bool = False) -> Op[None]:
+        self.require_current()
         return making.settling(self._s, space.truncate(self._s, self, caller, size, kill_suid=kill_suid), ino=self.ino)
 
     def fallocate(self, caller: Caller, mode: int, offset: int, length: int) -> Op[None]:
+        self.require_current()
         return making.settling(self._s, space.fallocate(self._s, self, caller, mode, offset, length), ino=self.ino)
 
     def seek(self, caller: Caller, offset: int, whence: int) -> Op[int]:
@@ -432,14 +459,16 @@ class OpenFile:
         """
         s = self._s
         self._note_reads(self._reader or caller)
-        if not self._mixed and not self.dirty:
+        if not self._mixed and not self.dirty and not self.stale:
             s.versions.put(self.ino, (self.stored.ctime, self.stored.size))
         if self.refs > 1:
             yield from audit.flush(s, s.audit_batch)
             self.refs -= 1  # last, because what is before it may be run again
             return
         self.closing = True
-        if self.unlinked and not s.read_only:
+        if self.stale:
+            yield from self.flush(caller)  # says what is lost
+        elif self.unlinked and not s.read_only:
             rows = yield from s.begin(sql.INODE(*s.key, self.ino), exclusive=(s.inode_lock(self.ino),))
             if rows[0] and (found(rows[0], self.ino).nlink or not s.alone):  # another door gave it a name, or may have it open
                 yield from self.flush(caller)
@@ -448,9 +477,9 @@ class OpenFile:
         elif self.dirty:
             yield from self.flush(caller)
         else:
-            s.files.pop(self.ino, None)
+            s.closed(self)
             yield from audit.flush(s, s.audit_batch)
-        s.files.pop(self.ino, None)
+        s.closed(self)
 
 
 def open(
@@ -459,7 +488,8 @@ def open(
     """The open file of a regular file's inode. EISDIR, ELOOP (a symbolic link), ENXIO (a special file), EACCES, EROFS."""
     if s.read_only and (write or truncate):
         raise FsError(errno.EROFS, ino)
-    rows = yield from (run if truncate else finish)(sql.INODE_FULL(*s.key, ino))
+    at = s.at
+    rows = yield from (run if truncate else finish)(sql.INODE_FULL(s.tenant, at.layer, at.visible, ino))
     attr = found(rows[0], ino)
     inline = rows[0][0][13]
     if attr.is_dir:
@@ -469,19 +499,20 @@ def open(
     if s.enforce:
         access.require(caller, attr, (R_OK if read else 0) | (W_OK if write or truncate else 0))
     if truncate:
-        file = s.files.get(ino) or OpenFile(s, attr, inline)
+        file = s.opened(ino) or OpenFile(s, at.generation, attr, inline)
         yield from file.truncate(caller, 0, kill_suid=kill_suid)
-        return held(s.files.setdefault(ino, file))
-    return hold(s, attr, inline, caller, kill_suid=kill_suid)
+        return held(_kept(s, file))
+    return hold(s, at.generation, attr, inline, caller, kill_suid=kill_suid)
 
 
 def hold(
-    s: Session, attr: Attr, inline: bytes | None, caller: Caller, *, kill_suid: bool = False, new: making.New | None = None
+    s: Session, generation: int, attr: Attr, inline: bytes | None, caller: Caller, *, kill_suid: bool = False, new: making.New | None = None
 ) -> OpenFile:
-    """The session's OpenFile of an inode, whose row was just read or is to be made, with one use more."""
-    file = s.files.get(attr.ino)
-    if file is None:
-        file = s.files.setdefault(attr.ino, OpenFile(s, attr, inline, new))
+    """The session's OpenFile of an inode, whose row was just read from that generation's tree or is to be made, with one
+    use more."""
+    file = s.opened(attr.ino)
+    if file is None or generation != file.generation:
+        file = _kept(s, OpenFile(s, generation, attr, inline, new))
         if new is not None:
             file.dirty_since = s.clock()
             s.waiting[new.parent, new.name] = file
@@ -492,6 +523,15 @@ def hold(
         file.killed, file.mtime = True, s.clock()
     s.note(caller, "open", attr.ino, s.names.path(attr.ino))
     return held(file)
+
+
+def _kept(s: Session, file: OpenFile) -> OpenFile:
+    """The session's one OpenFile of that inode: this, or what another thread has just opened."""
+    there = s.files.get(file.ino)
+    if there is not None and there.generation < file.generation:
+        s.closed(there)
+    there = s.files.setdefault(file.ino, file)
+    return there if there.generation == file.generation else file
 
 
 def held(file: OpenFile) -> OpenFile:

@@ -12,12 +12,13 @@ import stat
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from tarbox_core import access, audit, directory, file, inode, making, path, xattr
+from tarbox_core import access, audit, directory, file, inode, layer, making, path, xattr
 from tarbox_core import statements as sql
 from tarbox_core.directory import OpenDir
 from tarbox_core.effects import Op, finish, run
 from tarbox_core.errors import FsError
 from tarbox_core.file import OpenFile
+from tarbox_core.layer import HEAD, Branch, Layer, Switched
 from tarbox_core.session import BLOCK_CACHE, Session
 from tarbox_core.types import NAME_MAX, W_OK, Attr, Caller, StatFs, TenantInfo
 
@@ -34,7 +35,8 @@ class Filesystem:
     """A tenant's tree at one head.
 
     `clock` gives ns since the epoch. `enforce`: check permissions here (a mount with default_permissions lets the
-    kernel do it and passes False). `defer`: a new file may wait in memory for its first flush.
+    kernel do it and passes False). `view`: of a sealed layer, which `tenant` names; read-only. `defer`: a new file may wait
+    in memory for its first flush.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Filesystem:
         *,
         enforce: bool = True,
         read_only: bool = False,
+        view: bool = False,
         audit: bool = True,
         audit_batch: int = 100,
         block_cache: int = BLOCK_CACHE,
@@ -51,7 +54,7 @@ class Filesystem:
     ) -> None:
         self.tenant = tenant
         self.session = Session(
-            tenant, clock, enforce=enforce, read_only=read_only, audit=audit, audit_batch=audit_batch, block_cache=block_cache
+            tenant, clock, enforce=enforce, read_only=read_only or view, view=view, audit=audit, audit_batch=audit_batch, block_cache=block_cache
         )
         self.session.defer = defer
         self._usage: tuple[int, StatFs] | None = None
@@ -63,7 +66,7 @@ class Filesystem:
 
     def getattr(self, ino: int) -> Op[Attr]:
         s = self.session
-        opened = s.files.get(ino)
+        opened = s.opened(ino)
         if opened is not None and opened.new is not None:
             return opened.attr()
         now = s.clock()
@@ -96,7 +99,7 @@ class Filesystem:
             attr = yield from audit.failing(s, caller, "truncate", ino, None, self._truncate(caller, ino, size, kill_suid))
             return attr
         change = inode.Change(mode, uid, gid, atime, mtime, ctime, kill_suid)
-        opened = s.files.get(ino)
+        opened = s.opened(ino)
         if opened is not None and opened.new is not None:
             return opened.change(caller, change)
         attr = yield from audit.failing(s, caller, change.operation, ino, None, inode.setattr(s, caller, ino, change))
@@ -107,7 +110,8 @@ class Filesystem:
 
     def _truncate(self, caller: Caller, ino: int, size: int, kill_suid: bool) -> Op[Attr]:
         s = self.session
-        opened = s.files.get(ino)
+        generation = s.at.generation
+        opened = s.opened(ino)
         if opened is None:
             rows = yield from run(sql.INODE_FULL(*s.key, ino))
             attr = inode.found(rows[0], ino)
@@ -115,7 +119,7 @@ class Filesystem:
                 raise FsError(errno.EISDIR if attr.is_dir else errno.EINVAL, ino)
             if s.enforce:
                 access.require(caller, attr, W_OK)
-            opened = OpenFile(s, attr, rows[0][0][13])
+            opened = OpenFile(s, generation, attr, rows[0][0][13])
         yield from opened.truncate(caller, size, kill_suid=kill_suid)
         return opened.attr()
 
@@ -166,6 +170,7 @@ class Filesystem:
     def create(self, caller: Caller, parent: int, name: bytes, mode: int, *, exclusive: bool = False) -> Op[tuple[Attr, OpenFile]]:
         """Make and open a regular file; without `exclusive` one that is there is opened."""
         s = self.session
+        generation = s.at.generation
         waiting = s.waiting.get((parent, name))
         if waiting is not None:
             if exclusive:
@@ -173,7 +178,7 @@ class Filesystem:
             return waiting.attr(), file.held(waiting)
         if making.may_wait(s, parent, name):
             attr, new = yield from making.postpone(s, caller, parent, name, stat.S_IFREG | mode & 0o7777)
-            opened = file.hold(s, attr, b"", caller, new=new)
+            opened = file.hold(s, generation, attr, b"", caller, new=new)
             return opened.attr(), opened
         try:
             attr = yield from making.make(s, caller, parent, name, stat.S_IFREG | mode & 0o7777, final=exclusive)
@@ -185,7 +190,7 @@ class Filesystem:
             there = inode.found(rows[0], name)
             opened = yield from file.open(s, caller, there.ino, read=True, write=True, truncate=False, kill_suid=False)
             return opened.attr(), opened
-        return attr, file.hold(s, attr, b"", caller)
+        return attr, file.hold(s, generation, attr, b"", caller)
 
     def open(
         self, caller: Caller, ino: int, *, read: bool = True, write: bool = False, truncate: bool = False, kill_suid: bool = False
@@ -206,7 +211,7 @@ class Filesystem:
     # --- extended attributes
 
     def getxattr(self, caller: Caller, ino: int, name: bytes) -> Op[bytes]:
-        opened = self.session.files.get(ino)
+        opened = self.session.opened(ino)
         if opened is not None and opened.new is not None:  # the kernel asks before the first write to any file
             raise FsError(errno.ENODATA, name)
         return (yield from xattr.get(self.session, caller, ino, name))
@@ -260,9 +265,51 @@ class Filesystem:
         for ino in inos:
             s.folders.changed(ino)
             s.versions.drop(ino)
-            opened = s.files.get(ino)
+            opened = s.opened(ino)
             if opened is not None:
                 opened.doubt()
+
+    # --- layers and branches: a word is a layer's name, the beginning of its id, or "head"
+
+    def checkpoint(self, caller: Caller, name: str | None = None, message: str = "", *, automatic: bool = False) -> Op[Layer | None]:
+        """Doors flush dirty files before, and run it with durable=True."""
+        return layer.checkpoint(self.session, caller, name, message, automatic=automatic)
+
+    def switch(self, caller: Caller, word: str) -> Op[Switched]:
+        """Doors flush dirty files before, and run it with durable=True."""
+        return layer.switch(self.session, caller, word)
+
+    def refresh(self) -> Op[bool]:
+        """See whether another door moved the head; whether another tree stands there now."""
+        return layer.refresh(self.session)
+
+    def layers(self) -> Op[list[Layer]]:
+        return layer.listing(self.session)
+
+    def layer(self, word: str) -> Op[Layer]:
+        return layer.find(self.session, word)
+
+    def current(self) -> Op[Layer]:
+        return layer.current(self.session)
+
+    def view(self, word: str) -> Op[TenantInfo]:
+        """What a Filesystem with `view` set, on that layer, is made of."""
+        return layer.view(self.session, self.tenant, word)
+
+    def delete_layer(self, caller: Caller, word: str) -> Op[Layer]:
+        return layer.delete(self.session, caller, word)
+
+    def squash(self, caller: Caller, first: str, last: str) -> Op[tuple[Layer, int]]:
+        return layer.squash(self.session, caller, first, last)
+
+    def branches(self) -> Op[list[Branch]]:
+        return layer.branches(self.session)
+
+    def make_branch(self, caller: Caller, name: str, word: str = HEAD) -> Op[Branch]:
+        return layer.branch(self.session, caller, name, word)
+
+    def delete_branch(self, caller: Caller, name: str) -> Op[Layer | None]:
+        return layer.delete_branch(self.session, caller, name)
 
     # --- path verbs
 

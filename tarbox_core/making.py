@@ -62,15 +62,15 @@ def queries(
 
 def made(s: Session, new: New, attr: Attr, row: Row) -> Attr:
     """The attributes of what was made; the FsError for why it was not."""
-    layer, visible, up_mode, up_uid, up_gid, up_links, there, mode, gid, _ = row
+    stands, layer, visible, epoch, up_mode, up_uid, up_gid, up_links, there, mode, gid, _ = row
     if mode is not None:
         s.names.saw(attr.ino, new.parent, new.name)
-        attr = attr._replace(mode=mode, gid=gid, layer=s.layer)
+        attr = attr._replace(mode=mode, gid=gid, layer=layer)
         s.folders.added(new.parent, attr.ctime, int(attr.is_dir))
         if attr.is_dir:
             s.folders.saw(attr, attr.ctime)
         return attr
-    s.stands_at(layer, visible)
+    s.stands_at(stands, layer, visible, epoch)
     if up_mode is None:
         raise FsError(errno.ENOENT, new.name)
     if not stat.S_ISDIR(up_mode):
@@ -88,7 +88,7 @@ def made(s: Session, new: New, attr: Attr, row: Row) -> Attr:
 
 def stored_before(row: Row) -> bool:
     """Whether another thread had stored the inode, under whatever name it may have by now."""
-    return bool(row[9])
+    return bool(row[11])
 
 
 def make(

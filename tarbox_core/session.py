@@ -18,7 +18,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterable
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tarbox_core import statements as sql
 from tarbox_core.cache import Folders, Lru, Names
@@ -36,6 +36,15 @@ ABSENT_FOR = 10**9  # ns for which a name seen to be free is taken to be
 Ranges = tuple[tuple[int, int], ...]
 
 
+class Standing(NamedTuple):
+    """Where a session's head stands. One value, so that threads see all of it change at once."""
+
+    epoch: int
+    generation: int  # how many other trees stood here before
+    layer: int
+    visible: Ranges
+
+
 class Session:
     """State that the operations of one Filesystem share. Holds no connection and no row that another door may change."""
 
@@ -46,14 +55,15 @@ class Session:
         *,
         enforce: bool,
         read_only: bool,
+        view: bool,
         audit: bool,
         audit_batch: int,
         block_cache: int = BLOCK_CACHE,
     ) -> None:
         self.tenant = tenant.id
         self.head = tenant.head
-        self.layer = tenant.layer
-        self.visible: Ranges = tenant.visible
+        self.at = Standing(tenant.epoch, 0, tenant.layer, tenant.visible)
+        self.past: list[Standing] = []  # where each earlier generation stood last
         self.block_size = tenant.block_size
         self.max_file_size = tenant.max_file_size
         self._clock = clock
@@ -61,6 +71,7 @@ class Session:
         self.id = self.clock()  # tells this session's changes from others'
         self.enforce = enforce
         self.read_only = read_only
+        self.view = view
         self.audit = audit
         self.audit_batch = audit_batch
         self.alone = False  # no other door can hold a file open: what is unlinked may go at once
@@ -77,9 +88,25 @@ class Session:
         self._tenant_lock = self._key("T", 0)
 
     @property
+    def layer(self) -> int:
+        return self.at.layer
+
+    @property
+    def visible(self) -> Ranges:
+        return self.at.visible
+
+    @property
     def key(self) -> tuple[int, int, Ranges]:
         """The first three parameters of most statements."""
-        return self.tenant, self.layer, self.visible
+        at = self.at
+        return self.tenant, at.layer, at.visible
+
+    def key_of(self, generation: int) -> tuple[int, int, Ranges]:
+        """The key of an earlier tree of this session, as it was last; of the present one, what it is now."""
+        at = self.at
+        if generation != at.generation:
+            at = self.past[generation]
+        return self.tenant, at.layer, at.visible
 
     def clock(self) -> int:
         """ns since the epoch, never the same twice and never going back: of two changes by this session, the later one
@@ -88,6 +115,10 @@ class Session:
         return self._latest
 
     # --- locks
+
+    def view_lock(self, layer: int) -> int:
+        """What a door holds, shared, as long as it shows a sealed layer."""
+        return view_lock(self.tenant, layer)
 
     def _key(self, kind: str, ino: int, name: bytes = b"") -> int:
         return lock_key(self.tenant, kind, ino, name)
@@ -110,22 +141,44 @@ class Session:
         """Start a mutation: locks, the check that the head stands where we think, and what is to be read under them."""
         if self.read_only:
             raise FsError(errno.EROFS)
+        key = self.key
+        if any(query.values[:3] != key for query in queries):
+            raise RetryableError("40001", "the head moved")  # while they were made, as another thread saw
         rows = yield from run(self.locks(shared, exclusive), sql.HEAD(self.tenant, self.head), *queries)
-        layer, visible, _ = rows[1][0] if rows[1] else (None, (), 0)
-        self.stands_at(layer, visible)
+        layer, visible, epoch = rows[1][0] if rows[1] else (None, (), 0)
+        self.stands_at(layer == key[1], layer, visible, epoch)
         return rows[2:]
 
     def locks(self, shared: Iterable[int], exclusive: Iterable[int]) -> Query:
         """The statement that takes a mutation's locks."""
         return sql.LOCK([self._tenant_lock, *sorted(set(shared))], sorted(set(exclusive)))
 
-    def stands_at(self, layer: int | None, visible: Ranges) -> None:
-        """Compare where the head stands with what this session took it for; where it moved, run the operation again."""
+    def stands_at(self, expected: bool, layer: int | None, visible: Ranges, epoch: int) -> None:
+        """Where the head stands, and whether that is what an operation took it for: if not, run the operation again."""
         if layer is None:
             raise FsError(errno.ESTALE, f"the branch {self.head} is gone")
-        if layer != self.layer:
-            self.layer, self.visible = layer, visible
+        if not expected:
+            self.moved(layer, visible, epoch)
             raise RetryableError("40001", "the head moved")
+
+    def moved(self, layer: int, visible: Ranges, epoch: int) -> bool:
+        """The head stands elsewhere now; whether the tree is another one. After a checkpoint it is the same; otherwise
+        nothing that was kept in mind of it is true any more, and what is open stays with the old one."""
+        at = self.at
+        if epoch <= at.epoch:
+            return False  # old news
+        if layer == at.layer or any(lo <= at.layer < hi for lo, hi in visible):
+            self.at = Standing(epoch, at.generation, layer, visible)
+            return False
+        self.past.append(at)
+        self.at = Standing(epoch, at.generation + 1, layer, visible)
+        self.files.clear()
+        self.waiting.clear()
+        self.names.clear()
+        self.folders.clear()
+        self.versions.clear()
+        self._absent.clear()
+        return True
 
     def exclude_all(self, *queries: Query) -> Op[list[Rows]]:
         """Start what must not run beside any mutation of the tenant."""
@@ -157,16 +210,25 @@ class Session:
 
     # --- open files
 
+    def opened(self, ino: int) -> OpenFile | None:
+        """The open file of an inode of the present tree."""
+        file = self.files.get(ino)
+        return None if file is None or file.stale else file
+
+    def closed(self, file: OpenFile) -> None:
+        if self.files.get(file.ino) is file:
+            del self.files[file.ino]
+
     def current(self, attr: Attr) -> Attr:
         """The attributes as this session's unflushed writes have made them."""
-        file = self.files.get(attr.ino)
+        file = self.opened(attr.ino)
         return attr if file is None else file.overlay(attr)
 
     def forget_name(self, attr: Attr) -> None:
         """A name of this inode (whose attributes were read before) is gone."""
         if attr.nlink == 1:
             self.names.drop(attr.ino)
-        file = self.files.get(attr.ino)
+        file = self.opened(attr.ino)
         if file is not None:
             file.counts(min(file.stored.nlink, attr.nlink) - 1)
 
@@ -178,6 +240,10 @@ class Session:
         if self.alone:
             return ()
         return (sql.TELL(feed(self.tenant), f"{self.id} {int(names)} {' '.join(map(str, sorted(set(inos))))}"),)
+
+    def tell_moved(self) -> tuple[Query, ...]:
+        """The statement that tells other doors, where there are any, to look where their heads stand."""
+        return () if self.alone else (sql.TELL(feed(self.tenant), f"{self.id} 2"),)
 
     # --- the audit trail
 
@@ -211,6 +277,10 @@ def lock_key(tenant: int, kind: str, ino: int, name: bytes = b"") -> int:
 def presence_lock(tenant: int) -> int:
     """What a door that keeps files open holds as long as it lives."""
     return lock_key(tenant, "P", 0)
+
+
+def view_lock(tenant: int, layer: int) -> int:
+    return lock_key(tenant, "V", layer)
 
 
 def feed(tenant: int) -> str:

@@ -189,7 +189,7 @@ def seek(s: Session, file: OpenFile, offset: int, whence: int) -> Op[int]:
         raise FsError(errno.EINVAL, file.ino)
     if offset < 0 or offset >= size:
         raise FsError(errno.ENXIO, file.ino)
-    rows = yield from run(sql.INODE_FULL(*s.key, file.ino), sql.EXTENTS_FROM(*s.key, file.ino, chunk_of(offset // s.block_size)))
+    rows = yield from run(sql.INODE_FULL(*file.key, file.ino), sql.EXTENTS_FROM(*file.key, file.ino, chunk_of(offset // s.block_size)))
     found(rows[0], file.ino)
     if rows[0][0][13] is not None and size <= inline_max(s.block_size):
         return offset if whence == SEEK_DATA else size

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tarbox_core import check_statements as whole
 from tarbox_core import statements as sql
@@ -83,15 +83,13 @@ def audit_ahead() -> Op[int]:
     return int(made)
 
 
-def attach(tenant: TenantInfo) -> Op[TenantInfo]:
-    """The tenant with where its head stands now. Run under the tenant's own role."""
-    rows = yield from finish(sql.HEAD(tenant.id, tenant.head))
+def attach(tenant: TenantInfo, branch: str = HEAD) -> Op[TenantInfo]:
+    """The tenant with where a branch stands now. Run under the tenant's own role."""
+    rows = yield from finish(sql.HEAD(tenant.id, branch))
     if not rows[0]:
-        raise TenantError(f"tenant {tenant.name!r} has no branch {tenant.head!r}")
-    layer, visible, _ = rows[0][0]
-    return TenantInfo(
-        tenant.id, tenant.name, tenant.title, tenant.role, tenant.block_size, tenant.max_file_size, tenant.created_at, tenant.head, layer, visible
-    )
+        raise TenantError(f"tenant {tenant.name!r} has no branch {branch!r}: see `tarbox layer branch list`")
+    layer, visible, epoch = rows[0][0]
+    return replace(tenant, head=branch, layer=layer, visible=visible, epoch=epoch)
 
 
 def usage(tenant: TenantInfo) -> Op[Usage]:

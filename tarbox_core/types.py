@@ -116,3 +116,4 @@ class TenantInfo:
     head: str
     layer: int
     visible: tuple[tuple[int, int], ...]  # half-open ranges of stamps that the head sees
+    epoch: int = 0  # grows whenever the head moves

@@ -141,13 +141,22 @@ class Tenant:
         self.damaged = False  # by the test, on purpose: not checked at the end
         self._sessions: list[Session] = []
 
-    def session(self, *, caller: Caller = ROOT, enforce: bool = False, alone: bool = True, pool_size: int = 2, **more: Any) -> Session:
+    def session(self, *, caller: Caller = ROOT, enforce: bool = False, alone: bool = True, pool_size: int = 2, branch: str = "main", **more: Any) -> Session:
         """A session of its own on the tenant. `alone` as in the core's Session: nobody else can have files open."""
         driver = SyncDriver(self.url, role=self.info.role, pool_size=pool_size)
-        attached = driver.run(lambda: tenant.attach(self.info))
+        attached = driver.run(lambda: tenant.attach(self.info, branch))
         fs = Filesystem(attached, time.time_ns, enforce=enforce, **more)
         fs.session.alone = alone
         session = Session(driver, fs, caller)
+        self._sessions.append(session)
+        return session
+
+    def view(self, word: str) -> Session:
+        """A read-only session on a layer."""
+        driver = SyncDriver(self.url, role=self.info.role, pool_size=1)
+        fs = Filesystem(driver.run(lambda: tenant.attach(self.info)), time.time_ns, enforce=False, read_only=True)
+        seen = driver.run(lambda: fs.view(word))
+        session = Session(driver, Filesystem(seen, time.time_ns, enforce=False, view=True))
         self._sessions.append(session)
         return session
 

@@ -1,0 +1,138 @@
+"""The SQL of `layer`. As `statements`, whose conventions they share; each statement that writes runs while no mutation of
+the tenant is in flight."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tarbox_core.effects import Statement
+
+_LAYER: Final = ("int8", "text", "text", "text", "int8", "text", "timestamptz", "timestamptz", "bool", "text")
+# layer, id, name, message, parent, parent's id, created, sealed, automatic, the branch that writes to it
+_LAYER_COLUMNS: Final = """l.layer, l.id, l.name, l.message, l.parent, p.id, l.created_at, l.sealed_at, l.automatic, h.name"""
+_LAYER_FROM: Final = """layer l left join layer p on p.tenant = $1 and p.layer = l.parent
+        left join head h on h.tenant = $1 and h.layer = l.layer"""
+
+# Where a head stands: layer, what it sees, how often it moved, the layer the last switch left, whether anything was changed in it, and the
+# largest number of a line.
+STANDING = Statement(
+    "head.standing",
+    """select h.layer, h.visible, h.epoch, h.previous, exists (select from inode i where i.tenant = $1 and i.layer = h.layer),
+        (select max(n.line) from line n where n.tenant = $1)
+    from head h where h.tenant = $1 and h.name = $2""",
+    ("int8", "text"),
+    ("int8", "int8multirange", "int8", "int8", "bool", "int4"),
+    safe=True,
+)
+LAYER = Statement(
+    "layer.get", f"select {_LAYER_COLUMNS} from {_LAYER_FROM} where l.tenant = $1 and l.layer = $2", ("int8", "int8"), _LAYER, safe=True
+)
+# By name, or by an id between $3 and $4; the name comes first.
+FIND = Statement(
+    "layer.find",
+    f"""select {_LAYER_COLUMNS} from {_LAYER_FROM} where l.tenant = $1 and (l.name = $2 or (l.id ~>=~ $3 and l.id ~<~ $4))
+    order by l.name = $2 desc nulls last, l.id limit 5""",
+    ("int8", "text", "text", "text"),
+    _LAYER,
+    safe=True,
+)
+# All, in the order they were begun, as one row of arrays; 0 stands for null in the numbers, times in ns.
+LIST = Statement(
+    "layer.list",
+    f"""select array_agg(r.layer), array_agg(r.id), array_agg(r.name), array_agg(r.message), array_agg(coalesce(r.parent, 0)), array_agg(r.parent_id),
+        array_agg((extract(epoch from r.created_at) * 1000000000)::int8), array_agg(coalesce((extract(epoch from r.sealed_at) * 1000000000)::int8, 0)),
+        array_agg(r.automatic::int4::int8), array_agg(r.branch)
+    from (select {_LAYER_COLUMNS} from {_LAYER_FROM} where l.tenant = $1 order by l.created_at, l.layer)
+        r(layer, id, name, message, parent, parent_id, created_at, sealed_at, automatic, branch)""",
+    ("int8",),
+    ("int8[]", "text[]", "text[]", "text[]", "int8[]", "text[]", "int8[]", "int8[]", "int8[]", "text[]"),
+    safe=True,
+)
+# What a sealed layer's line sees beneath it.
+BELOW = Statement("line.below", "select below from line where tenant = $1 and line = $2", ("int8", "int4"), ("int8multirange",), safe=True)
+CHILDREN = Statement(
+    "layer.children", f"select {_LAYER_COLUMNS} from {_LAYER_FROM} where l.tenant = $1 and l.parent = $2 order by l.layer", ("int8", "int8"), _LAYER, safe=True
+)
+
+SEAL = Statement(
+    "layer.seal",
+    "update layer set name = $3, message = $4, automatic = $5, sealed_at = now() where tenant = $1 and layer = $2",
+    ("int8", "int8", "text", "text", "bool"),
+)
+OPEN = Statement("layer.open", "insert into layer (tenant, layer, parent) values ($1, $2, $3)", ("int8", "int8", "int8"))
+LINE_OPEN = Statement(
+    "line.open", "insert into line (tenant, line, fork, below) values ($1, $2, $3, $4)", ("int8", "int4", "int8", "int8multirange")
+)
+# Null keeps the previous one.
+HEAD_MOVE = Statement(
+    "head.move",
+    "update head set layer = $3, visible = $4, previous = coalesce($5, previous), epoch = epoch + 1 where tenant = $1 and name = $2",
+    ("int8", "text", "int8", "int8multirange", "int8"),
+)
+# name, layer, what was left last, when it was made
+HEADS = Statement(
+    "head.list",
+    "select name, layer, previous, created_at from head where tenant = $1 order by name",
+    ("int8",),
+    ("text", "int8", "int8", "timestamptz"),
+    safe=True,
+)
+HEAD_MAKE = Statement("head.make", "insert into head (tenant, name, layer, visible) values ($1, $2, $3, $4)", ("int8", "text", "int8", "int8multirange"))
+HEAD_DROP = Statement("head.drop", "delete from head where tenant = $1 and name = $2", ("int8", "text"))
+# The layer that a `switch -` would return to is gone: $3 instead, or nothing.
+HEAD_FORGET = Statement(
+    "head.forget", "update head set previous = $3 where tenant = $1 and previous = any($2::int8[])", ("int8", "int8[]", "int8")
+)
+DROP = Statement("layer.drop", "delete from layer where tenant = $1 and layer = any($2::int8[])", ("int8", "int8[]"))
+REBASE = Statement("layer.rebase", "update layer set parent = $3 where tenant = $1 and layer = $2", ("int8", "int8", "int8"))
+
+# All rows that a layer wrote; how many inodes it had changed.
+ROWS_DROP = Statement(
+    "layer.rows_drop",
+    """with i as (delete from inode i where i.tenant = $1 and i.layer = $2 returning i.ino),
+    e as (delete from extent e using i where e.tenant = $1 and e.ino = i.ino and e.layer = $2),
+    x as (delete from xattr x using i where x.tenant = $1 and x.ino = i.ino and x.layer = $2),
+    d as (delete from dentry d where d.tenant = $1 and d.layer = $2)
+    select count(*) from i""",
+    ("int8", "int8"),
+    ("int8",),
+)
+
+# Squashing. $2: the layers of the run; a row of it that a later layer of the run replaced is seen by nobody any more.
+_SUPERSEDED: Final = """delete from {table} o where o.tenant = $1 and o.layer = any($2::int8[]) and exists (select from {table} n
+        where n.tenant = $1 and {same} and n.layer > o.layer and n.layer = any($2::int8[]))"""
+_NOTHING_BELOW: Final = """not exists (select from {table} n where n.tenant = $1 and {same} and n.layer < o.layer and n.layer <@ $3)"""
+_SAME: Final = {
+    "dentry": "n.parent = o.parent and n.name = o.name",
+    "inode": "n.ino = o.ino",
+    "extent": "n.ino = o.ino and n.chunk = o.chunk",
+    "xattr": "n.ino = o.ino and n.name = o.name",
+}
+
+
+def _superseded(table: str) -> Statement:
+    return Statement(f"squash.{table}", _SUPERSEDED.format(table=table, same=_SAME[table]), ("int8", "int8[]"))
+
+
+SUPERSEDED: Final = tuple(_superseded(table) for table in ("extent", "xattr", "dentry", "inode"))
+
+
+# Rows that say that something is gone, where what lies below the run ($3) has nothing to hide.
+def _needless(table: str, gone: str) -> Statement:
+    nothing = _NOTHING_BELOW.format(table=table, same=_SAME[table])
+    return Statement(
+        f"squash.{table}_gone",
+        f"delete from {table} o where o.tenant = $1 and o.layer = any($2::int8[]) and {gone} and {nothing}",
+        ("int8", "int8[]", "int8multirange"),
+    )
+
+
+NEEDLESS: Final = (_needless("dentry", "o.ino is null"), _needless("xattr", "o.value is null"), _needless("extent", "length(o.hashes) = 0"))
+NEEDLESS_INODES: Final = Statement(
+    "squash.inode_gone",
+    f"""with o as (delete from inode o where o.tenant = $1 and o.layer = any($2::int8[]) and o.nlink = 0
+            and {_NOTHING_BELOW.format(table="inode", same=_SAME["inode"])} returning o.ino),
+    e as (delete from extent e using o where e.tenant = $1 and e.ino = o.ino and e.layer = any($2::int8[]))
+    delete from xattr x using o where x.tenant = $1 and x.ino = o.ino and x.layer = any($2::int8[])""",
+    ("int8", "int8[]", "int8multirange"),
+)
