@@ -296,6 +296,14 @@ class Filesystem:
         """What a Filesystem with `view` set, on that layer, is made of."""
         return layer.view(self.session, self.tenant, word)
 
+    def look(self, seen: TenantInfo) -> Filesystem:
+        """A read-only Filesystem of the same door on what `view` answered; it shares the blocks in memory."""
+        s = self.session
+        fs = Filesystem(seen, s.clock, enforce=s.enforce, view=True, audit=s.audit, audit_batch=s.audit_batch)
+        fs.session.blocks = s.blocks
+        fs.session.alone = s.alone
+        return fs
+
     def delete_layer(self, caller: Caller, word: str) -> Op[Layer]:
         return layer.delete(self.session, caller, word)
 

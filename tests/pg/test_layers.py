@@ -63,7 +63,8 @@ def busy_tree(session: Session) -> None:
     session.link(b"/d/small", b"/hard")
     where = session.at(b"/fifo")
     session.run(lambda: session.fs.mknod(session.caller, *where, 0o10644))
-    session.run(lambda ino=session.attr(b"/d/small").ino: session.fs.setxattr(session.caller, ino, b"user.k", b"v"))
+    ino = session.attr(b"/d/small").ino
+    session.run(lambda: session.fs.setxattr(session.caller, ino, b"user.k", b"v"))
 
 
 def change_everything(session: Session) -> None:
