@@ -200,7 +200,7 @@ def test_branches_go_their_own_ways(session: Session, tenant: Tenant) -> None:
     assert kept is not None and kept.automatic
     assert tenant.view(kept.id).read(b"/late") == b"not sealed yet"
     with pytest.raises(FsError) as caught:
-        side.write(b"/a", b"gone")
+        side.mkdir(b"/gone")
     assert caught.value.errno == errno.ESTALE
     switch(session, "side-1")
     assert session.read(b"/a") == b"side"
