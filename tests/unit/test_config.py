@@ -132,7 +132,11 @@ def test_an_empty_url_asks_for_the_embedded_server(bare: Path) -> None:
     assert read('[database]\nurl = "postgresql://file/x"\n', overrides={"database.url": ""}).database.url is None
 
 
-def test_tenant(bare: Path) -> None:
+def test_tenant_and_branch(bare: Path) -> None:
+    assert read(None).branch == "main"
+    assert read('branch = "file"\n').branch == "file"
+    assert read(None, {"TARBOX_BRANCH": "variable"}).branch == "variable"
+    assert read('branch = "file"\n', {}, {"branch": ""}).branch == "main"
     assert read('tenant = "file"\n').tenant == "file"
     assert read(None, {"TARBOX_TENANT": "variable"}).tenant == "variable"
     assert read(None, {"TARBOX_TENANT": "variable"}, {"tenant": "option"}).tenant == "option"
@@ -243,7 +247,7 @@ def test_sources(bare: Path) -> None:
     assert told["audit.enabled"] == (False, "TARBOX_AUDIT_ENABLED")
     assert told["layer.auto_checkpoint"] == (True, "--layer-auto-checkpoint")
     assert told["native_mounts[0].source"] == ("/var/tarbox/venvs/{tenant_id}", "tarbox.toml, line 23")
-    assert list(told)[:3] == ["tenant", "database.url", "database.pool_size"]
+    assert list(told)[:4] == ["tenant", "branch", "database.url", "database.pool_size"]
 
 
 def test_passwords_are_never_shown(bare: Path) -> None:

@@ -39,13 +39,17 @@ class Parser(argparse.ArgumentParser):
     """argparse that raises instead of printing, never guesses at abbreviations, and lets options stand anywhere."""
 
     command = ""
+    takes_layer = True
     dashed_words = re.compile(r"-\d+(\.\d+)?\Z")  # look like options and are none
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, self.command)
 
     def finish(self) -> Parser:
-        """Add --help, and -h where the command has no -h of its own."""
+        """Add --help, and -h where the command has no -h of its own. A command without a --layer is to say why it has none."""
+        if "--layer" not in self._option_string_actions:
+            self.takes_layer = False
+            self.add_argument("--layer", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
         flags = ["--help"] if "-h" in self._option_string_actions else ["-h", "--help"]
         self.add_argument(*flags, action=_Help, nargs=0, help="show this help")
         return self
@@ -83,6 +87,12 @@ class Parser(argparse.ArgumentParser):
         return False
 
 
+def at_layer(parser: argparse.ArgumentParser) -> None:
+    """The option --layer of commands that only read a tenant's tree."""
+    words = "as it was in a layer: its name, or the beginning of its id"
+    parser.add_argument("--layer", metavar="LAYER", type=layer_word, default=argparse.SUPPRESS, help=words)
+
+
 def no_arguments(parser: argparse.ArgumentParser) -> None:
     """For commands that take nothing beyond the options of every command."""
 
@@ -110,6 +120,16 @@ def host_directory(word: str) -> bytes:
 
 def tenant_name(word: str) -> str:
     """The name of a tenant; whether it is a good one is decided where it is used."""
+    return word
+
+
+def layer_word(word: str) -> str:
+    """A layer: its name, the beginning of its id, or "head"."""
+    return word
+
+
+def branch_name(word: str) -> str:
+    """The name of a branch."""
     return word
 
 

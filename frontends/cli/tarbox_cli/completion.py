@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 
-from tarbox_cli.arguments import Parser, host_directory, host_path, link_target, tenant_name, tenant_path
+from tarbox_cli.arguments import Parser, branch_name, host_directory, host_path, layer_word, link_target, tenant_name, tenant_path
 from tarbox_cli.commands import COMMANDS, FAMILIES, find
 from tarbox_cli.output import Output
 
@@ -141,6 +141,8 @@ def _positional(parser: Parser, count: int) -> argparse.Action | None:
 def _options(parser: Parser, typed: str) -> Candidates:
     found = []
     for action in parser._actions:
+        if action.help == argparse.SUPPRESS:
+            continue
         for option in action.option_strings:
             if option.startswith("--") or typed in ("-", option):
                 found.append((option, action.help or ""))
@@ -158,8 +160,8 @@ class _Context(NamedTuple):
     before: list[str]
 
     def options(self) -> argparse.Namespace:
-        """--tenant, --database-url and --config as typed so far, whatever else is wrong with the line."""
-        found: dict[str, Any] = {"tenant": None, "database_url": None, "config": None}
+        """The options of every command as typed so far, whatever else is wrong with the line."""
+        found: dict[str, Any] = dict.fromkeys(("tenant", "branch", "layer", "database_url", "config"))
         for at, word in enumerate(self.before):
             for name in found:
                 option = "--" + name.replace("_", "-")
@@ -180,6 +182,10 @@ def _values(action: argparse.Action, typed: str, context: _Context) -> Candidate
         return Candidates("directories", [])
     if kind is tenant_name:
         return _asked(_tenants, typed, context)
+    if kind is layer_word:
+        return _asked(_layers, typed, context)
+    if kind is branch_name:
+        return _asked(_branches, typed, context)
     if kind is tenant_path or kind is link_target:
         return _asked(_paths, typed, context)
     return _NOTHING
@@ -205,6 +211,30 @@ def _tenants(typed: str, context: _Context) -> Candidates:
         return _starting(((info.name, info.title) for info in driver.run(tenant.listing)), typed)
 
 
+def _layers(typed: str, context: _Context) -> Candidates:
+    """Names of layers, newest first; and ids where the beginning of one is typed, or a layer has no name."""
+    from tarbox_cli.session import enter, running
+
+    if not running(context.options()):
+        return _NOTHING
+    with enter(context.options(), changes=False) as session:
+        known = [layer for layer in reversed(session.driver.run(session.fs.layers)) if layer.sealed_at is not None]
+    named = [(layer.name, layer.message) for layer in known if layer.name is not None]
+    ids = [(layer.short, layer.name or layer.message) for layer in known if typed or layer.name is None]
+    return _starting([*named, *ids], typed)
+
+
+def _branches(typed: str, context: _Context) -> Candidates:
+    from tarbox_cli.session import enter, running
+
+    found = context.options()
+    if not running(found):
+        return _NOTHING
+    found.branch = None  # perhaps one that is not finished
+    with enter(found, changes=False) as session:
+        return _starting(((branch.name, "") for branch in session.driver.run(session.fs.branches)), typed)
+
+
 def _paths(typed: str, context: _Context) -> Candidates:
     from tarbox_cli.output import text
     from tarbox_cli.session import enter, running
@@ -213,7 +243,7 @@ def _paths(typed: str, context: _Context) -> Candidates:
         return _NOTHING
     folder, slash, start = typed.rpartition("/")
     found = []
-    with enter(context.options(), changes=False) as session:
+    with enter(context.options(), changes=False, layer=context.options().layer) as session:
         path = tenant_path(folder + slash) if folder + slash else b"/"
         for entry in session.entries(session.attr(path).ino, path):
             name = text(entry.name)

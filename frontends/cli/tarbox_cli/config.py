@@ -202,6 +202,7 @@ class Source(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Config:
     tenant: str | None = None
+    branch: str = "main"
     database: Database = Database()
     filesystem: Files = Files()
     cache: Cache = Cache()
@@ -213,7 +214,8 @@ class Config:
 
     def sources(self) -> Iterator[Source]:
         """Every setting with its origin, in the order of the documentation."""
-        yield Source("tenant", self.tenant, self.origins.get("tenant", "default"))
+        for name in _TOP:
+            yield Source(name, getattr(self, name), self.origins.get(name, "default"))
         parts: list[tuple[str, object]] = [(name, getattr(self, name)) for name in _SECTIONS]
         parts += [(f"native_mounts[{i}]", mount) for i, mount in enumerate(self.native_mounts)]
         for name, part in parts:
@@ -223,6 +225,7 @@ class Config:
                 yield Source(key, redacted(value) if key == "database.url" and value else value, self.origins.get(key, "default"))
 
 
+_TOP: Final = ("tenant", "branch")  # settings outside of sections
 _SECTIONS: Final[Mapping[str, type[Any]]] = {"database": Database, "filesystem": Files, "cache": Cache, "audit": Audit, "layer": Layer}
 _LOGIN: Final[dict[str, Callable[[object], Any]]] = {"host": text, "port": whole, "database": text, "user": text, "password": text}
 
@@ -247,7 +250,7 @@ def load(path: str | bytes | os.PathLike[str] | None = None, environ: Mapping[st
 
     `path`: the file of --config, which must exist; without it, TARBOX_CONFIG, then ./tarbox.toml,
     $XDG_CONFIG_HOME/tarbox/config.toml and /etc/tarbox/config.toml, the first that is there. `overrides`: values of
-    options by key ("database.url", "tenant"); None means not given. Raises ConfigError.
+    options by key ("database.url", "tenant", "branch"); None means not given. Raises ConfigError.
     """
     environ = os.environ if environ is None else environ
     file = _find(os.fsdecode(path) if path is not None else None, environ)
@@ -262,13 +265,13 @@ def load(path: str | bytes | os.PathLike[str] | None = None, environ: Mapping[st
             section, _, key = name.rpartition(".")
             option = "--" + re.sub("[._]", "-", name)
             given.append(_Given(section, key, _FromOutside(value) if isinstance(value, str) else value, option))
-    tenant: str | None = None
+    top: dict[str, Any] = {}
     values: dict[str, dict[str, Any]] = {name: {} for name in _SECTIONS}
     url, url_origins = "", list[str]()
     for section, key, raw, origin in given:
         if not section:
-            tenant = _parsed(text, "tenant", raw, origin)
-            origins["tenant"] = origin
+            top[key] = _parsed(text, key, raw, origin)
+            origins[key] = origin
             continue
         value = _parsed(_parsers(_SECTIONS[section])[key], f"{section}.{key}", raw, origin)
         if section == "database" and (key == "url" or key in _LOGIN):
@@ -284,7 +287,8 @@ def load(path: str | bytes | os.PathLike[str] | None = None, environ: Mapping[st
         values["database"]["url"] = url or None
         origins["database.url"] = ", ".join(dict.fromkeys(url_origins))
     parts = {name: kind(**values[name]) for name, kind in _SECTIONS.items()}
-    return Config(tenant or None, **parts, native_mounts=tuple(mounts), file=str(file) if file is not None else None, origins=origins)
+    named = {name: value for name, value in top.items() if value}
+    return Config(**named, **parts, native_mounts=tuple(mounts), file=str(file) if file is not None else None, origins=origins)
 
 
 def _parsed(parse: Callable[[object], T], key: str, raw: object, origin: str) -> T:
@@ -320,8 +324,10 @@ def _environment(environ: Mapping[str, str]) -> list[_Given]:
     given = []
     if environ.get("DATABASE_URL"):
         given.append(_Given("database", "url", _FromOutside(environ["DATABASE_URL"]), "DATABASE_URL"))
-    if environ.get("TARBOX_TENANT"):
-        given.append(_Given("", "tenant", _FromOutside(environ["TARBOX_TENANT"]), "TARBOX_TENANT"))
+    for key in _TOP:
+        name = f"TARBOX_{key.upper()}"
+        if environ.get(name):
+            given.append(_Given("", key, _FromOutside(environ[name]), name))
     for section, kind in _SECTIONS.items():
         prefix = f"TARBOX_{section.upper()}_"
         known = {prefix + key.upper(): key for key in _parsers(kind)}
@@ -369,7 +375,7 @@ def _read(path: Path) -> tuple[list[_Given], list[NativeMount], dict[str, str]]:
     origins: dict[str, str] = {}
     for name, value in document.items():
         where = lines.origin(name)
-        if name == "tenant":
+        if name in _TOP:
             given.append(_Given("", name, value, where))
         elif name == "native_mounts":
             if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
@@ -377,7 +383,7 @@ def _read(path: Path) -> tuple[list[_Given], list[NativeMount], dict[str, str]]:
             for i, item in enumerate(value):
                 mounts.append(_native_mount(item, i, lines, origins))
         elif name not in _SECTIONS:
-            raise ConfigError(f"{where}: there is no section or setting {name!r}{_nearest(name, [*_SECTIONS, 'native_mounts', 'tenant'])}")
+            raise ConfigError(f"{where}: there is no section or setting {name!r}{_nearest(name, [*_SECTIONS, 'native_mounts', *_TOP])}")
         elif not isinstance(value, dict):
             raise ConfigError(f"{where}: {name}: expected a section [{name}]")
         else:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
-from tarbox_cli.arguments import UsageError, moment, permissions, raw_bytes, tenant_path
+from tarbox_cli.arguments import UsageError, at_layer, moment, permissions, raw_bytes, tenant_path
 from tarbox_cli.output import Output, named
 from tarbox_cli.session import DIRTY_LIMIT, PIECE, Place, Session, Tally, enter, join
 from tarbox_core.errors import FsError
@@ -91,11 +91,12 @@ def give_attributes(session: Session, path: bytes, ino: int, *, owner: tuple[int
 
 def cat_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("paths", metavar="PATH", nargs="+", type=tenant_path)
+    at_layer(parser)
 
 
 def cat(options: Namespace, out: Output) -> int:
     tally = Tally()
-    with enter(options, changes=False) as session:
+    with enter(options, changes=False, layer=options.layer) as session:
         for path in options.paths:
             with tally.each():
                 attr = session.attr(path)

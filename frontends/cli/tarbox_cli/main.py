@@ -109,6 +109,8 @@ def _dispatch(argv: list[str], out: Output) -> int:
     except HelpWanted:
         out.line(_help(command, parser))
         return 0
+    if options.layer is not None and not parser.takes_layer:
+        raise UsageError("--layer is for commands that only read a tenant's tree", command.words)
     return command.load()[1](options, out) or 0
 
 
@@ -116,7 +118,7 @@ def _split(argv: list[str]) -> tuple[list[str], list[str]]:
     """The options before the first word that is none, and the rest."""
     at = 0
     while at < len(argv) and argv[at].startswith("-") and argv[at] != "-":
-        at += 2 if argv[at] in ("--tenant", "--database-url", "--config") else 1
+        at += 2 if argv[at] in ("--tenant", "--branch", "--layer", "--database-url", "--config") else 1
     return argv[:at], argv[at:]
 
 
@@ -124,7 +126,7 @@ def _parser(command: Command | None) -> Parser:
     """A parser with the options that every command takes."""
     import argparse
 
-    from tarbox_cli.arguments import Parser, host_path, tenant_name
+    from tarbox_cli.arguments import Parser, branch_name, host_path, layer_word, tenant_name
 
     words = command.words if command else ""
     # Behind a command an option that is absent must leave what stood before it.
@@ -133,6 +135,7 @@ def _parser(command: Command | None) -> Parser:
     parser.command = words
     common = parser.add_argument_group("options of every command")
     common.add_argument("--tenant", metavar="NAME", type=tenant_name, default=default, help="the tenant to work in; else TARBOX_TENANT")
+    common.add_argument("--branch", metavar="NAME", type=branch_name, default=default, help="the tenant's branch; else TARBOX_BRANCH, else main")
     common.add_argument(
         "--database-url", metavar="URL", default=default,
         help="the database; else TARBOX_DATABASE_URL, DATABASE_URL, the configuration file, and at last the embedded PostgreSQL",
@@ -140,6 +143,7 @@ def _parser(command: Command | None) -> Parser:
     common.add_argument("--config", metavar="FILE", type=host_path, default=default, help="the configuration file (TOML); else TARBOX_CONFIG")
     common.add_argument("--json", action="store_true", default=default or False, help="print one JSON document")
     if command is None:
+        parser.add_argument("--layer", metavar="LAYER", type=layer_word)
         parser.add_argument("--version", action="store_true")
         return parser.finish()
     return parser
@@ -177,7 +181,7 @@ def _overview(only: str | None = None) -> str:
     from tarbox_cli.commands import COMMANDS, family
 
     shown = family(only) if only else list(COMMANDS)
-    lines = [f"usage: tarbox [--tenant NAME] [--database-url URL] [--config FILE] [--json] {only or 'COMMAND'} ..."]
+    lines = [f"usage: tarbox [--tenant NAME] [--branch NAME] [--database-url URL] [--config FILE] [--json] {only or 'COMMAND'} ..."]
     if only is None:
         lines += ["", "A filesystem for AI agents that lives in PostgreSQL: every agent gets a tenant, a tree of its own."]
     group = ""

@@ -156,7 +156,7 @@ def settings(options: Namespace) -> Config:
     """The settings in force for a command line."""
     from tarbox_cli.config import load
 
-    return load(options.config, os.environ, {"database.url": options.database_url, "tenant": options.tenant})
+    return load(options.config, os.environ, {"database.url": options.database_url, "tenant": options.tenant, "branch": options.branch})
 
 
 def database_url(config: Config) -> str:
@@ -240,32 +240,37 @@ def tenant_info(config: Config, url: str, name: str) -> TenantInfo:
         admin.close()
 
 
-def open_tenant(config: Config, url: str, info: TenantInfo, *, read_only: bool, defer: bool = False, pool_size: int = 1) -> tuple[Driver, Filesystem]:
-    """The tenant's tree, under the tenant's own role."""
+def open_tenant(
+    config: Config, url: str, info: TenantInfo, *, read_only: bool, defer: bool = False, pool_size: int = 1, layer: str | None = None
+) -> tuple[Driver, Filesystem]:
+    """The tenant's tree on the configured branch, under the tenant's own role; `layer`: as it was in that layer, read-only."""
     from tarbox_core import tenant
     from tarbox_core.filesystem import Filesystem
 
     driver = connect(config, url, info.role, pool_size)
     try:
-        attached = driver.run(lambda: tenant.attach(info))
+        fs = Filesystem(
+            driver.run(lambda: tenant.attach(info, config.branch)), time.time_ns, enforce=False, read_only=read_only,
+            audit=config.audit.enabled, audit_batch=config.audit.batch_size, block_cache=config.cache.block_size, defer=defer,
+        )  # fmt: skip
+        if layer is not None:
+            fs = fs.look(driver.run(lambda: fs.view(layer)))
     except BaseException:
         driver.close()
         raise
-    return driver, Filesystem(
-        attached, time.time_ns, enforce=False, read_only=read_only, audit=config.audit.enabled, audit_batch=config.audit.batch_size,
-        block_cache=config.cache.block_size, defer=defer,
-    )  # fmt: skip
+    return driver, fs
 
 
 @contextmanager
-def enter(options: Namespace, *, changes: bool) -> Iterator[Session]:
-    """A tenant's tree. With `changes`, what was changed is durable when the block ends, also when it ends in an FsError."""
+def enter(options: Namespace, *, changes: bool, layer: str | None = None) -> Iterator[Session]:
+    """A tenant's tree; `layer`: as it was in that layer. With `changes`, what was changed is durable when the block ends,
+    also when it ends in an FsError."""
     from tarbox_core.drivers import presence
 
     config = settings(options)
     url = database_url(config)
     info = tenant_info(config, url, tenant_of(config, url))
-    driver, fs = open_tenant(config, url, info, read_only=not changes, defer=changes)
+    driver, fs = open_tenant(config, url, info, read_only=not changes, defer=changes, layer=layer)
     try:
         presence.look(driver, fs)
         session = Session(driver, fs, info)

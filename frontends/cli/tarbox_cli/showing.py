@@ -9,7 +9,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tarbox_cli.arguments import count, tenant_path
+from tarbox_cli.arguments import at_layer, count, tenant_path
 from tarbox_cli.output import Output, columns, group_name, human, iso, kind, local, named, octal, quote, text, user_name
 from tarbox_cli.session import Session, Tally, enter, join
 from tarbox_core.types import Attr
@@ -67,13 +67,14 @@ def ls_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("-t", dest="by_time", action="store_true", help="newest first")
     parser.add_argument("-S", dest="by_size", action="store_true", help="largest first")
     parser.add_argument("-r", "--reverse", action="store_true", help="the other way round")
+    at_layer(parser)
 
 
 def ls(options: Namespace, out: Output) -> int:
     tally = Tally()
     paths: list[bytes] = options.paths or [b"/"]
     objects: list[dict[str, Any]] = []
-    with enter(options, changes=False) as session:
+    with enter(options, changes=False, layer=options.layer) as session:
         files: list[Item] = []
         folders: list[Item] = []
         links = options.long or options.json
@@ -169,13 +170,14 @@ def tree_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("-a", "--all", action="store_true", help="also names that begin with a dot")
     parser.add_argument("-d", dest="folders", action="store_true", help="directories only")
     parser.add_argument("-s", "--size", action="store_true", help="with sizes")
+    at_layer(parser)
 
 
 def tree(options: Namespace, out: Output) -> int:
     tally = Tally()
     objects = []
     counts = [0, 0]
-    with enter(options, changes=False) as session:
+    with enter(options, changes=False, layer=options.layer) as session:
         for path in options.paths or [b"/"]:
             with tally.each():
                 root = _item(session, path, path, session.attr(path), True)
@@ -231,13 +233,14 @@ def _branch_object(session: Session, item: Item, options: Namespace, level: int,
 def stat_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("paths", metavar="PATH", nargs="+", type=tenant_path)
     parser.add_argument("-L", "--dereference", action="store_true", help="follow a symbolic link")
+    at_layer(parser)
 
 
 def stat_(options: Namespace, out: Output) -> int:
     tally = Tally()
     objects = []
     first = True
-    with enter(options, changes=False) as session:
+    with enter(options, changes=False, layer=options.layer) as session:
         for path in options.paths:
             with tally.each():
                 attr = session.attr(path, follow=options.dereference)

@@ -17,7 +17,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from tarbox_cli.arguments import host_path, tenant_path
+from tarbox_cli.arguments import at_layer, host_path, tenant_path
 from tarbox_cli.files import give_attributes, make_directory, open_for_writing, opened, put_bytes
 from tarbox_cli.output import Output, complain, human, quote, text
 from tarbox_cli.progress import Progress
@@ -433,13 +433,14 @@ def get_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("sources", metavar="SRC", nargs="+", type=tenant_path, help="files and directories of the tenant; DIR/. for what DIR holds")
     parser.add_argument("dest", metavar="DEST", type=host_path, help="a directory of this host, or a new name")
     parser.add_argument("--devices", action="store_true", help="device files, too (root)")
+    at_layer(parser)
 
 
 def get(options: Namespace, out: Output) -> int:
     tally = Tally()
     started = time.monotonic()
     dest: bytes = options.dest
-    with enter(options, changes=False) as session, Progress() as progress:
+    with enter(options, changes=False, layer=options.layer) as session, Progress() as progress:
         getter = Getter(session, tally, progress, devices=options.devices)
         if progress.shown:
             progress.total = sum(_tenant_size(session, source) for source in options.sources)
