@@ -22,8 +22,14 @@ create index text_version_base on text_version (tenant, base) where base is not 
 alter table text_version alter column data set storage external;
 
 alter table inode add column packed bytea check (length(packed) = 32);
-comment on column inode.packed is 'The text that is this version''s content, which then has neither inline content nor extents of its own. Only in sealed layers.';
+alter table inode add column plain bool;
+comment on column inode.packed is 'The text that is this version''s content: there is no inline content then, and extents mean nothing. Set in sealed layers, and where one of their rows was copied up since.';
+comment on column inode.plain is 'True: packing has looked at this version, and it stays as it is. Null otherwise.';
 create index inode_packed on inode (tenant, packed) where packed is not null;
+
+alter table layer add column packed bool not null default false;
+comment on column layer.packed is 'Packing has looked at all that this layer replaced.';
+create index layer_unpacked on layer (tenant, layer) where sealed_at is not null and not packed;
 
 do $$
 declare
