@@ -70,7 +70,8 @@ COMMANDS: Final = (
     Command("completion", _SETTINGS, "settings", "print the completion script of a shell", 'source <(tarbox completion bash)'),
 )
 _BY_WORDS: Final = {command.words: command for command in COMMANDS}
-FAMILIES: Final = {command.words.split(" ")[0] for command in COMMANDS if " " in command.words}
+# What other commands' names begin with; it may be a command itself.
+FAMILIES: Final = {command.words.rsplit(" ", 1)[0] for command in COMMANDS if " " in command.words}
 
 
 def find(words: str) -> Command | None:

@@ -51,42 +51,40 @@ def answer(argv: list[str], out: Output) -> int:
 
 def candidates(before: list[str], typed: str) -> Candidates:
     """What could stand where `typed` is, after the words before it."""
-    from tarbox_cli.main import common_parser, parser_of
+    from tarbox_cli.main import begun, common_parser, parser_of
 
     context = _Context(before)
-    general = common_parser()
-    at = _skip_options(before, 0, general)
-    family = before[at] if at < len(before) and before[at] in FAMILIES else ""
-    if family:
-        at = _skip_options(before, at + 1, general)
-    if at > len(before):
-        return _values(general._option_string_actions[before[-1]], typed, context)
-    if at == len(before):
-        return _option(general, typed, context) or _starting(_first_words(family), typed)
-    command = find(f"{family} {before[at]}".strip())
+    line = begun(before)
+    command = find(line.name)
+    more = Candidates("words", [])
+    if not line.rest and (not line.name or line.name in FAMILIES):
+        more = _starting(_next_words(line.name), typed)
     if command is None:
-        return _NOTHING
+        general = common_parser()
+        if not line.rest and line.options and general.expects_value(line.options[-1]):
+            return _values(general._option_string_actions[line.options[-1]], typed, context)
+        return (_option(general, typed, context) or more) if not line.rest else _NOTHING
     parser = parser_of(command)
-    rest = before[at + 1 :]
-    words, pending = _placed(parser, rest)
+    words, pending = _placed(parser, line.rest)
     if pending is not None:
         return _values(pending, typed, context)
-    found = _option(parser, typed, context) if "--" not in rest else None
+    found = _option(parser, typed, context) if "--" not in line.rest else None
     if found is not None:
         return found
     positional = _positional(parser, words)
-    return _NOTHING if positional is None else _values(positional, typed, context)
+    values = _NOTHING if positional is None else _values(positional, typed, context)
+    return Candidates(values.kind, more.words + values.words)
 
 
-def _first_words(family: str) -> list[tuple[str, str]]:
-    """The words that can stand for a command, with summaries: behind its family's, or in the first place."""
-    if family:
-        return [(command.words.partition(" ")[2], command.summary) for command in COMMANDS if command.words.startswith(family + " ")]
-    firsts: dict[str, list[str]] = {}
+def _next_words(family: str) -> list[tuple[str, str]]:
+    """The words that can stand next in a command, behind those of its family, with summaries."""
+    depth = len(family.split())
+    about: dict[str, list[str]] = {}
     for command in COMMANDS:
-        first, _, second = command.words.partition(" ")
-        firsts.setdefault(first, []).append(second or command.summary)
-    return [(first, ", ".join(about)) for first, about in firsts.items()]
+        words = command.words.split(" ")
+        if len(words) > depth and words[:depth] == family.split():
+            about.setdefault(words[depth], []).append(" ".join(words[depth + 1 :]) or command.summary)
+    return [(word, ", ".join(texts)) for word, texts in about.items()]
 
 
 def _option(parser: Parser, typed: str, context: _Context) -> Candidates | None:
@@ -97,13 +95,6 @@ def _option(parser: Parser, typed: str, context: _Context) -> Candidates | None:
         found = _values(action, value, context)
         return Candidates(found.kind, [(f"{option}={word}", description) for word, description in found.words])
     return _options(parser, typed) if typed.startswith("-") else None
-
-
-def _skip_options(words: list[str], at: int, parser: Parser) -> int:
-    """Where the first word that belongs to no option is."""
-    while at < len(words) and words[at].startswith("-"):
-        at += 2 if parser.expects_value(words[at]) else 1
-    return at
 
 
 def _placed(parser: Parser, words: list[str]) -> tuple[int, argparse.Action | None]:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from tarbox_cli.arguments import Parser
+    from tarbox_cli.arguments import Parser, UsageError
     from tarbox_cli.commands import Command
     from tarbox_cli.output import Output
+
+_WITH_VALUES: Final = ("--tenant", "--branch", "--layer", "--database-url", "--config")  # options of every command
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -68,58 +70,74 @@ def _explain(error: Exception) -> int:
 
 def _dispatch(argv: list[str], out: Output) -> int:
     from tarbox_cli.arguments import HelpWanted, UsageError
-    from tarbox_cli.commands import FAMILIES, close_to, find
+    from tarbox_cli.commands import FAMILIES, find
 
     sys.setrecursionlimit(50_000)  # directories are nested deeper than Python's default, which spares no stack since 3.11
     if argv[:1] == ["__complete"]:
         from tarbox_cli.completion import answer
 
         return answer(argv[1:], out)
-    before, words = _split(argv)
+    line = begun(argv)
+    command = find(line.name)
     try:
-        options = common_parser().parse(before)
-    except HelpWanted:
-        out.line(_overview())
-        return 0
-    if options.version:
-        from tarbox_cli.settings import version
+        options = common_parser().parse(line.options)
+        if options.version:
+            from tarbox_cli.settings import version
 
-        out.line(f"tarbox {version()}")
-        return 0
-    if not words:
-        raise UsageError("no command given")
-    name, rest = words[0], words[1:]
-    if name in FAMILIES:
-        between, rest = _split(rest)
-        try:
-            options = common_parser().parse(between, options)
-        except HelpWanted:
-            out.line(_overview(name))
+            out.line(f"tarbox {version()}")
             return 0
-        if not rest:
-            raise UsageError(f"{name}: which? {_choices(name)}", name)
-        name, rest = f"{name} {rest[0]}", rest[1:]
-    command = find(name)
-    if command is None:
-        meant = close_to(name)
-        raise UsageError(f"no command {name!r}" + (f"; did you mean {meant!r}?" if meant else ""))
-    parser = parser_of(command)
-    try:
-        options = parser.parse(rest, options)
+        if command is None:
+            if line.name in FAMILIES and not line.rest:
+                raise HelpWanted
+            raise _unknown(line)
+        parser = parser_of(command)
+        options = parser.parse(line.rest, options)
     except HelpWanted:
-        out.line(_help(command, parser))
+        out.line(_overview(line.name) if command is None else _help(command))
         return 0
     if options.layer is not None and not parser.takes_layer:
         raise UsageError("--layer is for commands that only read a tenant's tree", command.words)
     return command.load()[1](options, out) or 0
 
 
-def _split(argv: list[str]) -> tuple[list[str], list[str]]:
-    """The options before the first word that is none, and the rest."""
-    at = 0
-    while at < len(argv) and argv[at].startswith("-") and argv[at] != "-":
-        at += 2 if argv[at] in ("--tenant", "--branch", "--layer", "--database-url", "--config") else 1
-    return argv[:at], argv[at:]
+class Line(NamedTuple):
+    """How a command line begins."""
+
+    options: list[str]  # of every command, before and between the words of `name`
+    name: str  # of a command or a family; a word that is neither; "" for none
+    rest: list[str]
+
+
+def begun(argv: list[str]) -> Line:
+    """Find the command: the longest run of words that is the name of one."""
+    from tarbox_cli.commands import FAMILIES, find
+
+    general = common_parser()
+    options: list[str] = []
+    name, rest = "", argv
+    while not name or name in FAMILIES:
+        if find(name) is None:  # otherwise options that follow are that command's
+            at = 0
+            while at < len(rest) and rest[at].startswith("-") and rest[at] != "-":
+                at += 2 if general.expects_value(rest[at]) else 1
+            options += rest[:at]
+            rest = rest[at:]
+        longer = f"{name} {rest[0]}".strip() if rest else ""
+        if not longer or (name and longer not in FAMILIES and find(longer) is None):
+            break
+        name, rest = longer, rest[1:]
+    return Line(options, name, rest)
+
+
+def _unknown(line: Line) -> UsageError:
+    from tarbox_cli.arguments import UsageError
+    from tarbox_cli.commands import FAMILIES, close_to
+
+    words = " ".join([line.name, *line.rest[:1]]) if line.name in FAMILIES else line.name
+    if not words:
+        return UsageError("no command given")
+    meant = close_to(words)
+    return UsageError(f"no command {words!r}" + (f"; did you mean {meant!r}?" if meant else ""))
 
 
 def _parser(command: Command | None) -> Parser:
@@ -162,24 +180,24 @@ def parser_of(command: Command) -> Parser:
     return parser.finish()
 
 
-def _choices(name: str) -> str:
-    from tarbox_cli.commands import family
-
-    return ", ".join(command.words.split(" ")[1] for command in family(name))
-
-
-def _help(command: Command, parser: Parser) -> str:
+def _help(command: Command) -> str:
     import shutil
 
+    parser = parser_of(command)
     parser.description = command.summary[0].upper() + command.summary[1:] + "."
     parser.epilog = f"example:\n  {command.example}"
+    others = family(command.words)
+    if others:
+        parser.epilog += "\n\nsee also:\n" + "\n".join(f"  tarbox {other.words:<16} {other.summary}" for other in others)
     os.environ.setdefault("COLUMNS", str(min(shutil.get_terminal_size().columns, 110)))
     return parser.format_help().rstrip()
 
 
-def _overview(only: str | None = None) -> str:
-    from tarbox_cli.commands import COMMANDS, family
+def _overview(name: str) -> str:
+    """Every command, or those of the family of that name."""
+    from tarbox_cli.commands import COMMANDS, FAMILIES, family
 
+    only = name if name in FAMILIES else None
     shown = family(only) if only else list(COMMANDS)
     lines = [f"usage: tarbox [--tenant NAME] [--branch NAME] [--database-url URL] [--config FILE] [--json] {only or 'COMMAND'} ..."]
     if only is None:
@@ -189,7 +207,7 @@ def _overview(only: str | None = None) -> str:
         if command.group != group:
             group = command.group
             lines += ["", f"{group}:"]
-        lines += [f"  {command.words:<16} {command.summary}", f"  {'':<16}   {command.example}"]
+        lines += [f"  {command.words:<19} {command.summary}", f"  {'':<19}   {command.example}"]
     lines += [
         "",
         f"Options stand before or after the command. `tarbox {only + ' ' if only else ''}COMMAND --help` tells the rest.",
