@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from tarbox_cli.commands import Command
     from tarbox_cli.output import Output
 
-_WITH_VALUES: Final = ("--tenant", "--branch", "--layer", "--database-url", "--config")  # options of every command
-
 
 def main(argv: list[str] | None = None) -> int:
     try:
@@ -182,6 +180,8 @@ def parser_of(command: Command) -> Parser:
 
 def _help(command: Command) -> str:
     import shutil
+
+    from tarbox_cli.commands import family
 
     parser = parser_of(command)
     parser.description = command.summary[0].upper() + command.summary[1:] + "."
