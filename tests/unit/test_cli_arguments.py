@@ -6,6 +6,8 @@ import argparse
 import os
 import stat
 import subprocess
+import time
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -64,7 +66,13 @@ def test_moments() -> None:
     assert moment("@-1.5") == -1_500_000_000
     assert moment("2024-05-01T12:30:00+02:00") == 1714559400 * 10**9
     assert moment("1970-01-01T00:00:00.123456Z") == 123_456_000
-    for bad in ("yesterday", "@x", "", "2024-13-01"):
+    now = time.time_ns()
+    for word, ago in (("now", 0), ("1 day ago", 86400), ("90 min ago", 5400), ("2 hours ago", 7200), ("1.5 weeks ago", 907200)):
+        assert 0 <= moment(word) - (now - ago * 10**9) < 10**9, word
+    midnight = moment("today")
+    assert moment(datetime.now().date().isoformat()) == midnight <= now
+    assert midnight - 25 * 3600 * 10**9 <= moment("yesterday") <= midnight - 23 * 3600 * 10**9
+    for bad in ("last tuesday", "@x", "", "2024-13-01", "ago", "day ago", "-1 day ago", "3 parsecs ago"):
         with pytest.raises(argparse.ArgumentTypeError):
             moment(bad)
 

@@ -250,18 +250,27 @@ def _number(word: str, what: str) -> int:
 
 
 def moment(word: str) -> int:
-    """A time as ns since the epoch: `now`, `@SECONDS`, or ISO 8601 (local where it names no zone)."""
+    """A time as ns since the epoch: `now`, `today`, `yesterday` (when they began), `2 hours ago`, `@SECONDS`, or ISO 8601;
+    local where it names no zone."""
     import time
-    from datetime import datetime
+    from datetime import datetime, timedelta
     from decimal import Decimal, InvalidOperation
 
-    if word == "now":
-        return time.time_ns()
     try:
+        if word == "now":
+            return time.time_ns()
+        if word.endswith(" ago"):
+            from tarbox_cli.config import duration
+
+            return time.time_ns() - int(duration(word.removesuffix(" ago")) * 1_000_000_000)
         if word.startswith("@"):
             return int(Decimal(word[1:]) * 1_000_000_000)
-        parsed = datetime.fromisoformat(word)
+        if word in ("today", "yesterday"):
+            parsed = datetime.now().replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=word == "yesterday")
+        else:
+            parsed = datetime.fromisoformat(word)
         since = parsed.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)
     except (ValueError, OverflowError, InvalidOperation):
-        raise argparse.ArgumentTypeError(f"{word!r} is not a time: 2024-05-01, 2024-05-01T12:30:00+02:00, @1714559400 or now") from None
+        words = "2024-05-01, 2024-05-01T12:30:00+02:00, @1714559400, '1 day ago', yesterday, today or now"
+        raise argparse.ArgumentTypeError(f"{word!r} is not a time: {words}") from None
     return (since.days * 86400 + since.seconds) * 1_000_000_000 + since.microseconds * 1000

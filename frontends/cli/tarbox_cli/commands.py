@@ -34,6 +34,7 @@ class Command(NamedTuple):
 _SETUP: Final = "Database and tenants"
 _FILES: Final = "Files of a tenant"
 _TRANSFER: Final = "Between this host and a tenant"
+_HISTORY: Final = "Layers, history and audit"
 _MOUNTS: Final = "Mounts"
 _CARE: Final = "Care"
 _SETTINGS: Final = "Settings"
@@ -60,6 +61,19 @@ COMMANDS: Final = (
     Command("chown", _FILES, "attributes", "change owner and group", "tarbox chown -R alice:staff --tenant myagent /data"),
     Command("put", _TRANSFER, "transfer", "copy files and directories into a tenant", "tarbox put --tenant myagent ./project /work"),
     Command("get", _TRANSFER, "transfer", "copy files and directories out of a tenant", "tarbox get --tenant myagent /work/project ./copy"),
+    Command("layer create", _HISTORY, "layers", "make a checkpoint: seal the tree as it is now", 'tarbox layer create before-refactor -m "all tests pass" --tenant myagent'),
+    Command("layer list", _HISTORY, "layers", "list the layers, newest first", "tarbox layer list --tenant myagent"),
+    Command("layer current", _HISTORY, "layers", "show the layer and branch that the tree stands on", "tarbox layer current --tenant myagent"),
+    Command("layer switch", _HISTORY, "layers", "make the tree what it was in a layer; - goes back", "tarbox layer switch before-refactor --tenant myagent"),
+    Command("layer delete", _HISTORY, "layers", "remove layers that nothing rests on", "tarbox layer delete 1f3a9c2e --yes --tenant myagent"),
+    Command("layer squash", _HISTORY, "layers", "make one layer of a run of them", "tarbox layer squash monday..friday --yes --tenant myagent"),
+    Command("layer branch", _HISTORY, "layers", "make a branch that goes on from a layer", "tarbox layer branch try-it before-refactor --tenant myagent"),
+    Command("layer branch list", _HISTORY, "layers", "list the branches", "tarbox layer branch list --tenant myagent"),
+    Command("layer branch delete", _HISTORY, "layers", "remove a branch; its layers stay", "tarbox layer branch delete try-it --tenant myagent"),
+    Command("audit", _HISTORY, "auditing", "show what was done, when and by whom", 'tarbox audit --tenant myagent --since "1 day ago" --path /data'),
+    Command("audit report", _HISTORY, "auditing", "sums of it: by day, by operation, by path", "tarbox audit report --tenant myagent --since yesterday"),
+    Command("audit verify", _HISTORY, "auditing", "prove that nothing was removed from the trail or altered", "tarbox audit verify --tenant myagent"),
+    Command("audit prune", _HISTORY, "auditing", "drop the weeks that are older than the days to keep", "tarbox audit prune --retention-days 90"),
     Command("mount", _MOUNTS, "mounting", "mount a tenant on a directory", "tarbox mount /mnt/tarbox --tenant myagent"),
     Command("umount", _MOUNTS, "mounting", "take a mount away", "tarbox umount /mnt/tarbox"),
     Command("fsck", _CARE, "maintenance", "check a tenant, and repair it", "tarbox fsck --tenant myagent --repair"),
