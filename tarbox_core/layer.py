@@ -193,7 +193,9 @@ def _begin(s: Session, *queries: Query) -> Op[tuple[_Standing, list[list[Row]]]]
     rows = yield from s.exclude_all(sql.STANDING(s.tenant, s.head), *queries)
     if not rows[0]:
         raise FsError(errno.ESTALE, f"the branch {s.head} is gone")
-    return _Standing(*rows[0][0]), rows[1:]
+    at = _Standing(*rows[0][0])
+    s.moved(at.layer, at.visible, at.epoch)
+    return at, rows[1:]
 
 
 def _advance(s: Session, head: str, at: _Standing, name: str | None, message: str, automatic: bool) -> tuple[int, Ranges, list[Query]]:
@@ -240,7 +242,7 @@ def switch(s: Session, caller: Caller, word: str) -> Op[Switched]:
     ENOENT (unknown, or nothing to go back to), EINVAL (ambiguous, or a layer that is still written to), EROFS. To be run
     with durable=True, after what is dirty was flushed.
     """
-    at, (here,) = yield from _begin(s, sql.LAYER(s.tenant, s.layer))
+    at, _ = yield from _begin(s)
     if word == "-":
         if at.previous is None:
             raise LayerError(errno.ENOENT, "there is nothing to go back to: this branch was never switched")
@@ -251,11 +253,12 @@ def switch(s: Session, caller: Caller, word: str) -> Op[Switched]:
         if target.stamp == at.layer:
             return Switched(target, None)
         raise LayerError(errno.EINVAL, f"layer {target.short} is still written to by branch {target.branch}: make a checkpoint there first")
-    if here and not at.changed and here[0][4] == target.stamp:
+    rests_on = (yield from _get(s, at.layer)).parent
+    if not at.changed and rests_on == target.stamp:
         return Switched(target, None)
     below = yield from visible(s, target)
     stamp, ranges, queries = _fork(s, at.last_line + 1, target.stamp, below)
-    left = at.layer if at.changed else (yield from _get(s, at.layer)).parent
+    left = at.layer if at.changed else rests_on
     seal = sql.SEAL(s.tenant, at.layer, None, f"before the switch to {target.label}", True) if at.changed else sql.DROP(s.tenant, [at.layer])
     record = s.record(caller, "switch", ROOT_INO, "/", metadata={"to": target.id})
     rows = yield from finish(

@@ -292,3 +292,17 @@ def test_another_door_s_checkpoint_and_switch_are_noticed(session: Session, tena
     switch(session, "one")
     assert other.run(other.fs.refresh) is True
     assert other.read(b"/a") == b"1"
+
+
+def test_a_switch_judges_by_where_the_branch_stands_not_by_what_the_session_remembers(session: Session, tenant: Tenant) -> None:
+    other = tenant.session()
+    session.write(b"/a", b"1")
+    checkpoint(session, "one")
+    other.run(other.fs.refresh)
+    session.write(b"/a", b"2")
+    two = checkpoint(session, "two")
+    assert switch(other, "one").left == two  # `other` still thought that it stood there
+    assert other.read(b"/a") == b"1"
+    switch(session, "two")
+    assert switch(other, "two").left is None
+    assert other.read(b"/a") == b"2"  # nothing was to do, and it saw that

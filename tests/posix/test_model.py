@@ -24,7 +24,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from tarbox_core import check
 from tarbox_core.effects import Op
-from tarbox_core.errors import FsError, RetryableError
+from tarbox_core.errors import FsError
 from tarbox_core.filesystem import OpenFile
 from tarbox_core.types import (
     FALLOC_KEEP_SIZE,
@@ -39,6 +39,7 @@ from tarbox_core.types import (
     XATTR_REPLACE,
     Attr,
 )
+from tests.disturbed import disturbed
 from tests.tenants import BLOCK, ROOT, Session, Tenant
 
 R = TypeVar("R")
@@ -87,29 +88,6 @@ def fails(number: int) -> Iterator[None]:
     with pytest.raises(FsError) as error:
         yield
     assert error.value.errno == number, f"{errno.errorcode[error.value.errno]} instead of {errno.errorcode[number]}"
-
-
-def disturbed(factory: Callable[[], Op[R]], trip: int | None) -> Callable[[], Op[R]]:
-    """A factory whose first operation meets a deadlock in that trip."""
-    first = [trip]
-
-    def run() -> Op[R]:
-        fail_at, first[0] = first[0], None
-        op = factory()
-        try:
-            batch = next(op)
-            while True:
-                if fail_at == 0:
-                    batch = op.throw(RetryableError("40P01", "a deadlock, for the test"))
-                    raise AssertionError("an operation must not go on after a deadlock")
-                if fail_at is not None:
-                    fail_at -= 1
-                batch = op.send((yield batch))
-        except StopIteration as end:
-            result: R = end.value
-            return result
-
-    return run
 
 
 class TreeMachine(RuleBasedStateMachine):
