@@ -106,3 +106,7 @@ class SchemaError(TarboxError):
 
 class TenantError(TarboxError):
     """No such tenant, tenant exists, or a bad tenant name."""
+
+
+class DeltaError(TarboxError):
+    """A stored delta or keyframe cannot be read: damaged, cut off, or made for another text."""
