@@ -61,7 +61,7 @@ COMMANDS: Final = (
     Command("chown", _FILES, "attributes", "change owner and group", "tarbox chown -R alice:staff --tenant myagent /data"),
     Command("put", _TRANSFER, "transfer", "copy files and directories into a tenant", "tarbox put --tenant myagent ./project /work"),
     Command("get", _TRANSFER, "transfer", "copy files and directories out of a tenant", "tarbox get --tenant myagent /work/project ./copy"),
-    Command("layer create", _HISTORY, "layers", "make a checkpoint: seal the tree as it is now", 'tarbox layer create before-refactor -m "all tests pass" --tenant myagent'),
+    Command("layer create", _HISTORY, "layers", "make a checkpoint of the tree", 'tarbox layer create before-refactor -m "tests pass" --tenant myagent'),
     Command("layer list", _HISTORY, "layers", "list the layers, newest first", "tarbox layer list --tenant myagent"),
     Command("layer current", _HISTORY, "layers", "show the layer and branch that the tree stands on", "tarbox layer current --tenant myagent"),
     Command("layer switch", _HISTORY, "layers", "make the tree what it was in a layer; - goes back", "tarbox layer switch before-refactor --tenant myagent"),

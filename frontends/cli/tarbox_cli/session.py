@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, ParamSpec, TypeVar
 
 from tarbox_cli.arguments import UsageError
 from tarbox_core.effects import Op
-from tarbox_core.errors import FsError, TarboxError, TenantError
+from tarbox_core.errors import FsError, LayerError, TarboxError, TenantError
 from tarbox_core.types import Attr, Caller, Entry, TenantInfo
 
 if TYPE_CHECKING:
@@ -58,6 +58,10 @@ class Session:
             return self.driver.run(lambda: verb(*args, **more))
         except FsError as error:
             raise FsError(error.errno, path) from error
+
+    def move(self, verb: Callable[P, Op[R]], *args: P.args, **more: P.kwargs) -> R:
+        """Run a verb of layers and branches; what it did is durable."""
+        return self.driver.run(lambda: verb(*args, **more), durable=True)
 
     @property
     def kill_suid(self) -> bool:
@@ -301,7 +305,7 @@ class Tally:
 
         try:
             yield
-        except (FsError, Refused, OSError) as error:
+        except (FsError, LayerError, Refused, OSError) as error:
             if isinstance(error, OSError) and error.filename is None:
                 raise  # standard output, or a pipe that was closed
             before()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from typing import TYPE_CHECKING, Any
 
-from tarbox_cli.arguments import UsageError, no_arguments, tenant_name
+from tarbox_cli.arguments import no_arguments, tenant_name
+from tarbox_cli.asking import agree
 from tarbox_cli.output import Output, human, iso, local
 from tarbox_cli.session import administer, connect, database_url, open_tenant, ready, settings
 from tarbox_core.errors import TarboxError, TenantError
@@ -154,23 +154,13 @@ def delete(options: Namespace, out: Output) -> int:
         if not options.force and doors(driver, info.id):
             raise TarboxError(f"tenant {name} is mounted; unmount it first, or delete it from under the mount with --force")
         if not options.yes:
-            _ask(name)
+            agree("tenant delete", f"Delete the tenant {name} with all its files and layers? Type its name to go on", name)
         driver.run(lambda: tenant.delete(name), durable=True)
     if options.json:
         out.json({"deleted": name})
     else:
         out.line(f"tenant {name} deleted")
     return 0
-
-
-def _ask(name: str) -> None:
-    """Return when the user agrees."""
-    if sys.stdin is None or not sys.stdin.isatty():
-        raise UsageError("tenant delete asks first, and there is no terminal to ask at: give --yes", "tenant delete")
-    sys.stderr.write(f"Delete the tenant {name} with all its files and layers? Type its name to go on: ")
-    sys.stderr.flush()
-    if sys.stdin.readline().strip() != name:
-        raise TarboxError("nothing was deleted")
 
 
 VERBS: Verbs = {

@@ -1,0 +1,281 @@
+"""Commands on layers and branches: layer create, list, current, switch, delete, squash, branch. What they mean is the core's."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from tarbox_cli.arguments import UsageError, branch_name, layer_word, no_arguments
+from tarbox_cli.asking import agree
+from tarbox_cli.output import Output, iso, local
+from tarbox_cli.session import Session, Tally, enter
+from tarbox_core.layer import HEAD, SHOWN, Branch, Layer
+
+if TYPE_CHECKING:
+    from tarbox_cli.commands import Verbs
+
+
+def called(layer: Layer) -> str:
+    """How a layer is told of: by name and id where it has a name."""
+    return f"{layer.name} ({layer.short})" if layer.name is not None else layer.short
+
+
+def described(layer: Layer) -> dict[str, Any]:
+    """A layer as a JSON object. `sealed_at` is null, and `branch` is named, while a branch writes to it."""
+    return {
+        "id": layer.id, "name": layer.name, "message": layer.message, "parent": layer.parent_id, "created_at": iso(layer.created_at),
+        "sealed_at": None if layer.sealed_at is None else iso(layer.sealed_at), "automatic": layer.automatic, "branch": layer.branch,
+    }  # fmt: skip
+
+
+def _find(session: Session, word: str) -> Layer:
+    return session.driver.run(lambda: session.fs.layer(word))
+
+
+def holder(layers: Iterable[Layer], stamp: int) -> Layer | None:
+    """The layer that holds what was written under a stamp: that of the stamp, or the one it was squashed into."""
+    return min((layer for layer in layers if layer.stamp >= stamp and layer.stamp >> 32 == stamp >> 32), key=_stamp, default=None)
+
+
+def _stamp(layer: Layer) -> int:
+    return layer.stamp
+
+
+def _beneath(layers: list[Layer], stamp: int) -> set[int]:
+    """The stamps of the layers that one rests on, directly or not."""
+    parents = {layer.stamp: layer.parent for layer in layers}
+    found: set[int] = set()
+    at = parents.get(stamp)
+    while at is not None:
+        found.add(at)
+        at = parents.get(at)
+    return found
+
+
+# --- create
+
+
+def create_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", nargs="?", help="what to call it; unique in the tenant")
+    parser.add_argument("--name", dest="named", metavar="NAME", help="the same, as an option")
+    parser.add_argument("-m", "--message", metavar="TEXT", default="", help="what there is to say about it")
+
+
+def create(options: Namespace, out: Output) -> int:
+    if options.name is not None and options.named is not None:
+        raise UsageError("two names: NAME and --name are the same thing", "layer create")
+    name = options.named if options.name is None else options.name
+    with enter(options, changes=True) as session:
+        layer = session.move(session.fs.checkpoint, session.caller, name, options.message)
+    assert layer is not None  # only an automatic checkpoint may make none
+    if options.json:
+        out.json(described(layer))
+    else:
+        out.line(f"layer {called(layer)} made: `tarbox layer switch {layer.short}` brings this tree back")
+    return 0
+
+
+# --- list
+
+
+def list_(options: Namespace, out: Output) -> int:
+    with enter(options, changes=False) as session:
+        known = session.driver.run(session.fs.layers)
+        standing = session.fs.session.layer
+    ours = _beneath(known, standing)
+    if options.json:
+        out.json([described(layer) | {"current": layer.stamp == standing, "beneath": layer.stamp in ours} for layer in known])
+        return 0
+    out.table(("", "LAYER", "NAME", "TIME", "BRANCH", "MESSAGE"), [_row(layer, standing, ours) for layer in reversed(known)])
+    return 0
+
+
+def _row(layer: Layer, standing: int, ours: set[int]) -> tuple[str, ...]:
+    mark = "*" if layer.stamp == standing else "|" if layer.stamp in ours else ""
+    if layer.sealed_at is None:
+        return mark, layer.short, "(open)", local(layer.created_at), layer.branch or "", ""
+    name = layer.name or ("(automatic)" if layer.automatic else "-")
+    return mark, layer.short, name, local(layer.sealed_at), "", layer.message.partition("\n")[0]
+
+
+# --- current
+
+
+def current(options: Namespace, out: Output) -> int:
+    with enter(options, changes=False) as session:
+        standing = session.driver.run(session.fs.current)
+        below = None if standing.parent_id is None else _find(session, standing.parent_id)
+    if options.json:
+        out.json({"branch": standing.branch, "open": described(standing), "layer": None if below is None else described(below)})
+        return 0
+    rows = [("Branch", standing.branch or "-"), ("Layer", "none yet" if below is None else called(below))]
+    if below is not None:
+        rows += [("Time", local(below.sealed_at or below.created_at)), ("Message", below.message.partition("\n")[0] or "-")]
+    out.fields([*rows, ("Open", standing.short)])
+    return 0
+
+
+# --- switch
+
+
+def switch_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("to", metavar="LAYER", nargs="?", type=layer_word, help="a name, the beginning of an id, or - for what the last switch left")
+    parser.add_argument("--layer", dest="layer_id", metavar="LAYER", type=layer_word, help="the same, as an option")
+
+
+def switch(options: Namespace, out: Output) -> int:
+    words = [word for word in (options.to, options.layer_id or options.layer) if word is not None]
+    if len(words) != 1:
+        raise UsageError("to which layer? name one, or - for what the last switch left", "layer switch")
+    with enter(options, changes=True) as session:
+        before = session.fs.session.layer
+        to, left = session.move(session.fs.switch, session.caller, words[0])
+        moved = session.fs.session.layer != before
+    if options.json:
+        out.json({"switched": moved, "layer": described(to), "left": None if left is None else described(left)})
+    elif not moved:
+        out.line(f"nothing to do: this is {'the head' if to.sealed_at is None else called(to)} already")
+    elif left is None:
+        out.line(f"switched to {called(to)}; there was nothing to keep of what you had")
+    else:
+        out.line(f"switched to {called(to)}; what you had is {called(left)}: `tarbox layer switch -` goes back")
+    return 0
+
+
+# --- delete
+
+
+def delete_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("layers", metavar="LAYER", nargs="+", type=layer_word, help="a name, or the beginning of an id")
+    parser.add_argument("--yes", "-y", action="store_true", help="do not ask")
+
+
+def delete(options: Namespace, out: Output) -> int:
+    tally = Tally()
+    gone: list[Layer] = []
+    with enter(options, changes=True) as session:
+        found = {layer.stamp: layer for layer in (_find(session, word) for word in options.layers)}
+        if not options.yes:
+            names = ", ".join(called(layer) for layer in found.values())
+            agree("layer delete", f"Delete {names}, with what nothing else holds? There is no way back. Type yes to go on", "yes")
+        for layer in sorted(found.values(), key=_stamp, reverse=True):  # what rests on another is the younger one
+            with tally.each():
+                gone.append(session.move(session.fs.delete_layer, session.caller, layer.id))
+    if options.json:
+        out.json({"deleted": [described(layer) for layer in gone]})
+    else:
+        for layer in gone:
+            out.line(f"layer {called(layer)} deleted")
+    return tally.status
+
+
+# --- squash
+
+
+def squash_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("layers", metavar="A..B", nargs="+", help="the first and the last layer of a run; A B is the same")
+    parser.add_argument("--yes", "-y", action="store_true", help="do not ask")
+
+
+def pair(words: list[str], command: str) -> tuple[str, str]:
+    """The two layers of `A..B` or `A B`."""
+    if len(words) == 1:
+        words = list(words[0].partition("..")[::2])
+    if len(words) != 2 or not all(words):
+        raise UsageError("which layers? A..B, or A B", command)
+    return words[0], words[1]
+
+
+def squash(options: Namespace, out: Output) -> int:
+    first, last = pair(options.layers, "layer squash")
+    with enter(options, changes=True) as session:
+        start, end = _find(session, first), _find(session, last)
+        if not options.yes:
+            question = f"Make one layer, {called(end)}, of {called(start)} up to it? The ones before it go for good. Type yes to go on"
+            agree("layer squash", question, "yes")
+        kept, count = session.move(session.fs.squash, session.caller, start.id, end.id)
+    if options.json:
+        out.json({"layer": described(kept), "removed": count})
+    else:
+        out.line(f"{count} {'layer' if count == 1 else 'layers'} squashed into {called(kept)}")
+    return 0
+
+
+# --- branches
+
+
+def branch_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", nargs="?", help="of the new branch; without one, branches are listed")
+    parser.add_argument("start", metavar="FROM", nargs="?", type=layer_word, default=HEAD, help="the layer it goes on from (the tree as it is now)")
+
+
+def branch(options: Namespace, out: Output) -> int:
+    if options.name is None:
+        return branch_list(options, out)
+    with enter(options, changes=True) as session:
+        made = session.move(session.fs.make_branch, session.caller, options.name, options.start)
+        shown = _branches(session, [made])[0]
+    if options.json:
+        out.json(shown)
+    else:
+        on = "" if shown["layer"] is None else f" on layer {_label(shown)}"
+        out.line(f"branch {made.name} made{on}: `--branch {made.name}` works on it")
+    return 0
+
+
+def _branches(session: Session, items: list[Branch]) -> list[dict[str, Any]]:
+    """Branches as JSON objects. `layer`: the id of the layer that a branch stands on; `open`: of the one it writes to."""
+    known = {layer.stamp: layer for layer in session.driver.run(session.fs.layers)}
+    shown = []
+    for item in items:
+        standing = known[item.layer]
+        below = None if standing.parent is None else known[standing.parent]
+        shown.append({
+            "name": item.name, "created_at": iso(item.created_at), "current": item.name == session.fs.session.head, "open": standing.id,
+            "layer": standing.parent_id, "layer_name": None if below is None else below.name,
+        })  # fmt: skip
+    return shown
+
+
+def _label(shown: dict[str, Any]) -> str:
+    """The layer that a branch stands on."""
+    if shown["layer"] is None:
+        return "-"
+    short: str = shown["layer"][:SHOWN]
+    return short if shown["layer_name"] is None else f"{shown['layer_name']} ({short})"
+
+
+def branch_list(options: Namespace, out: Output) -> int:
+    with enter(options, changes=False) as session:
+        found = session.driver.run(session.fs.branches)
+        shown = _branches(session, found)
+    if options.json:
+        out.json(shown)
+    else:
+        rows = [("*" if item["current"] else "", made.name, local(made.created_at), _label(item)) for made, item in zip(found, shown, strict=True)]
+        out.table(("", "BRANCH", "CREATED", "ON LAYER"), rows)
+    return 0
+
+
+def branch_delete_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", type=branch_name)
+
+
+def branch_delete(options: Namespace, out: Output) -> int:
+    with enter(options, changes=True) as session:
+        last = session.move(session.fs.delete_branch, session.caller, options.name)
+    if options.json:
+        out.json({"deleted": options.name, "last": None if last is None else described(last)})
+    else:
+        kept = "" if last is None else f"; what it had last is layer {called(last)}"
+        out.line(f"branch {options.name} deleted, its layers stay{kept}")
+    return 0
+
+
+VERBS: Verbs = {
+    "layer create": (create_arguments, create), "layer list": (no_arguments, list_), "layer current": (no_arguments, current),
+    "layer switch": (switch_arguments, switch), "layer delete": (delete_arguments, delete), "layer squash": (squash_arguments, squash),
+    "layer branch": (branch_arguments, branch), "layer branch list": (no_arguments, branch_list),
+    "layer branch delete": (branch_delete_arguments, branch_delete),
+}
