@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
 from tarbox_cli.arguments import no_arguments
-from tarbox_cli.output import Output, human
+from tarbox_cli.output import Output, complain, human, iso
 from tarbox_cli.progress import Progress
 from tarbox_cli.session import administer, connect, database_url, enter, settings
 from tarbox_core.errors import TarboxError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 def init(options: Namespace, out: Output) -> int:
     from tarbox_cli.config import redacted
+    from tarbox_core import tenant
     from tarbox_core.drivers import migrate
 
     config = settings(options)
@@ -27,6 +29,7 @@ def init(options: Namespace, out: Output) -> int:
     driver = connect(config, url)
     try:
         before, version = migrate.init(driver)
+        driver.run(tenant.audit_ahead)
     finally:
         driver.close()
     if options.json:
@@ -74,18 +77,30 @@ def fsck(options: Namespace, out: Output) -> int:
 
 
 def gc(options: Namespace, out: Output) -> int:
-    from tarbox_core import check, tenant
+    from tarbox_core import check, sealing, tenant, trail
 
-    with administer(options) as owner:
-        owner.run(tenant.audit_ahead)
     with enter(options, changes=True) as session:
         swept = session.driver.run(lambda: check.gc(session.fs), durable=True)
+        while session.driver.run(lambda: sealing.seal(session.fs.session)):
+            pass
         name = session.tenant.name
+    records: int | None = None
+    try:
+        with administer(options) as owner:
+            owner.run(tenant.audit_ahead)
+            pruned = owner.run(lambda: trail.prune(settings(options).audit.retention_days, os.geteuid(), os.getpid()), durable=True)
+            records = pruned.records
+    except TarboxError as error:  # what was removed is told all the same
+        complain(str(error))
     if options.json:
-        out.json({"tenant": name, "blocks": swept.blocks, "bytes": swept.bytes, "unlinked": swept.unlinked, "strays": swept.strays})
+        out.json({
+            "tenant": name, "blocks": swept.blocks, "bytes": swept.bytes, "unlinked": swept.unlinked, "strays": swept.strays, "audit_records": records,
+        })  # fmt: skip
     else:
         out.line(f"{name}: removed {swept.blocks} blocks ({human(swept.bytes)}B), {swept.unlinked} unlinked files, {swept.strays} strays")
-    return 0
+        if records:
+            out.line(f"removed {records} audit records from before {iso(pruned.before)[:10]} (UTC), of all tenants")
+    return 1 if records is None else 0
 
 
 # --- the embedded server

@@ -51,6 +51,16 @@ def mount(options: Namespace, out: Output) -> int:
 
         return Presence(parse_url(url, os.environ), fs)
 
+    def upkeep() -> None:
+        from tarbox_cli.session import connect
+        from tarbox_core import tenant
+
+        owner = connect(config, url)
+        try:
+            owner.run(tenant.audit_ahead)
+        finally:
+            owner.close()
+
     def ready() -> None:
         where = os.path.abspath(directory)
         if options.json:
@@ -62,6 +72,7 @@ def mount(options: Namespace, out: Output) -> int:
     tarbox_fuse.serve_mount(
         directory, open_fs, tenant=name, read_only=options.read_only, allow_other=options.allow_other, foreground=options.foreground,
         transport=options.transport, log_file=os.fsdecode(options.log_file) if options.log_file else None, ready=ready, presence=presence,
+        upkeep=upkeep,
     )  # fmt: skip
     return 0
 

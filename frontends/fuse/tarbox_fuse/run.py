@@ -19,11 +19,13 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Final, Literal, NoReturn
 
+from tarbox_core import sealing
 from tarbox_core.check import reap
 from tarbox_core.drivers.base import Driver
 from tarbox_core.errors import TarboxError
 from tarbox_core.filesystem import Filesystem
 from tarbox_fuse import mount as mounting
+from tarbox_fuse.chores import Chores
 from tarbox_fuse.codec import DEFAULT_TIMEOUTS, LONG_TIMEOUTS, Timeouts
 from tarbox_fuse.coherence import Follower
 from tarbox_fuse.dispatch import DAEMON_XATTR, Dispatcher, Options, daemon_identity
@@ -43,6 +45,8 @@ Transport = Literal["kernel", "libfuse"]
 
 _TICK: Final = 1.0  # seconds between two looks at what is due to be flushed
 _GRACE: Final = 60.0  # seconds for requests in work when the mount ends, and for a daemon to flush
+_SEAL_EVERY: Final = 60.0  # seconds
+_UPKEEP_EVERY: Final = 6 * 3600.0
 _READ_AHEAD: Final = 4 << 20  # several requests at once, each answered over a connection of its own
 _OK: Final = b"ok"
 
@@ -56,19 +60,19 @@ def serve_mount(
     mountpoint: str, open_fs: OpenFs, *, tenant: str, read_only: bool = False, allow_other: bool = False,
     foreground: bool = False, transport: Transport = "kernel", log_file: str | None = None,
     timeouts: Timeouts = DEFAULT_TIMEOUTS, options: Options | None = None, ready: Callable[[], None] | None = None,
-    presence: PresenceOf | None = None,
+    presence: PresenceOf | None = None, upkeep: Callable[[], None] | None = None,
 ) -> None:  # fmt: skip
     """Mount a tenant. TarboxError, with one line for the user, when that fails.
 
     In the foreground this returns when the mount has ended and all is flushed; otherwise as soon as a daemon answers at
     the mount point. `open_fs` runs in the process that serves and gives what it closes at the end: a Filesystem made
-    with enforce=False, and its driver. `presence` makes the mount seen by other doors. `ready` is called once the mount
-    answers. `options` overrides `timeouts`. The log goes to standard error in the foreground, else to `log_file`, by
-    default in the user's state directory.
+    with enforce=False, and its driver. `presence` makes the mount seen by other doors. `upkeep`, called every few hours,
+    does what a tenant's own role may not do. `ready` is called once the mount answers. `options` overrides `timeouts`.
+    The log goes to standard error in the foreground, else to `log_file`, by default in the user's state directory.
     """
     where = mounting.check_mountpoint(mountpoint)
     mounting.check_device(allow_other)
-    serve = _Serve(where, open_fs, tenant, read_only, allow_other, transport, options or Options(timeouts), presence)
+    serve = _Serve(where, open_fs, tenant, read_only, allow_other, transport, options or Options(timeouts), presence, upkeep)
     if foreground:
         _log_to(log_file)
         serve.run(ready or (lambda: None))
@@ -175,7 +179,7 @@ class _Serve:
 
     def __init__(
         self, where: str, open_fs: OpenFs, tenant: str, read_only: bool, allow_other: bool, transport: Transport, options: Options,
-        presence: PresenceOf | None,
+        presence: PresenceOf | None, upkeep: Callable[[], None] | None,
     ) -> None:  # fmt: skip
         self._where = where
         self._open_fs = open_fs
@@ -185,6 +189,7 @@ class _Serve:
         self._transport = transport
         self._options = options
         self._presence_of = presence
+        self._upkeep = upkeep
         self._presence: Presence | None = None
 
     def run(self, ready: Callable[[], None]) -> None:
@@ -228,8 +233,10 @@ class _Serve:
                         raise MountError(f"{self._where}: unmounted before the kernel had asked for anything")
                 log.info("mounted %s at %s", self._source, self._where)
                 ready()
+                chores = self._chores(fs, verbs)
                 while not wake.wait(_TICK):
                     verbs.tick()
+                    chores.look()
             finally:
                 if follower is not None:
                     follower.stop()
@@ -251,6 +258,7 @@ class _Serve:
         from tarbox_fuse import libfuse
 
         verbs = Verbs(fs, driver, time.time_ns, presence=self._presence)
+        chores = self._chores(fs, verbs)
         over = threading.Event()
         supervisors: list[Supervisor] = []
 
@@ -263,6 +271,7 @@ class _Serve:
         def tick() -> None:
             while not over.wait(_TICK):
                 verbs.tick()
+                chores.look()
 
         libfuse.serve(verbs, self._where, self._source, self._options.timeouts, self._read_only, self._allow_other, answered)
         over.set()
@@ -270,6 +279,19 @@ class _Serve:
         for supervisor in supervisors:
             supervisor.dismiss()
         log.info("unmounted %s from %s", self._source, self._where)
+
+    def _chores(self, fs: Filesystem, verbs: Verbs) -> Chores:
+        chores = Chores(time.monotonic)
+        chores.add("sealing the audit trail", _SEAL_EVERY, lambda: verbs.run(lambda: sealing.seal(fs.session)))
+        upkeep = self._upkeep
+        if upkeep is not None:
+
+            def work() -> bool:
+                upkeep()
+                return False
+
+            chores.add("the upkeep of the database", _UPKEEP_EVERY, work)
+        return chores
 
     def _supervise(self) -> Supervisor:
         mounted = mounting.mounted_at(self._where)
