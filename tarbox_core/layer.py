@@ -153,8 +153,15 @@ def _listed(row: Row) -> Layer:
 
 def visible(s: Session, layer: Layer) -> Op[Ranges]:
     """The stamps that a layer sees."""
-    rows = yield from many(sql.BELOW(s.tenant, layer.stamp >> 32))
-    return sees(rows[0][0], layer.stamp)
+    return (yield from _seen_from(s, layer.stamp))
+
+
+def _seen_from(s: Session, stamp: int | None) -> Op[Ranges]:
+    """The same by a layer's stamp; None is below the first of all."""
+    if stamp is None:
+        return ()
+    rows = yield from many(sql.BELOW(s.tenant, stamp >> 32))
+    return sees(rows[0][0], stamp)
 
 
 def view(s: Session, tenant: TenantInfo, word: str) -> Op[TenantInfo]:
@@ -350,8 +357,9 @@ def delete(s: Session, caller: Caller, word: str) -> Op[Layer]:
     if children:
         raise LayerError(errno.EBUSY, f"{_names(children)} on layer {layer.label}: delete what rests on it first, or squash")
     yield from _unwatched(s, [layer])
+    seen, below = (yield from visible(s, layer)), (yield from _seen_from(s, layer.parent))
     yield from finish(
-        sql.ROWS_DROP(s.tenant, layer.stamp), sql.DROP(s.tenant, [layer.stamp]), sql.HEAD_FORGET(s.tenant, [layer.stamp], None),
+        sql.ROWS_DROP(s.tenant, seen, below), sql.DROP(s.tenant, [layer.stamp]), sql.HEAD_FORGET(s.tenant, [layer.stamp], None),
         *s.record(caller, "layer_delete", ROOT_INO, "/", metadata={"layer": layer.id, "name": layer.name}),
     )  # fmt: skip
     return layer
@@ -391,10 +399,9 @@ def squash(s: Session, caller: Caller, first: str, last: str) -> Op[tuple[Layer,
             what = f"branch {others[0].branch} stands" if others[0].branch else _names(others)
             raise LayerError(errno.EBUSY, f"cannot squash across a fork: {what} on layer {layer.label}")
     yield from _unwatched(s, gone)
-    below = yield from _beneath(s, layers, chain[0])
     stamps = [layer.stamp for layer in chain]
-    yield from run(*(drop(s.tenant, stamps) for drop in sql.SUPERSEDED))
-    yield from run(*(drop(s.tenant, stamps, below) for drop in (*sql.NEEDLESS, sql.NEEDLESS_INODES)))
+    run_of = s.tenant, (yield from visible(s, end)), (yield from _seen_from(s, chain[0].parent))
+    yield from run(*(drop(*run_of) for drop in (*sql.SUPERSEDED, *sql.NEEDLESS)), sql.DEAD(*run_of, s.alone, list(s.files)))
     rows = yield from finish(
         sql.REBASE(s.tenant, end.stamp, chain[0].parent), sql.HEAD_FORGET(s.tenant, stamps[:-1], end.stamp), sql.DROP(s.tenant, stamps[:-1]),
         sql.LAYER(s.tenant, end.stamp), *s.record(caller, "squash", ROOT_INO, "/", metadata={"into": end.id, "layers": [layer.id for layer in gone]}),
@@ -414,9 +421,3 @@ def _run(layers: list[Layer], start: Layer, end: Layer) -> list[Layer]:
     if len(chain) == 1:
         raise LayerError(errno.EINVAL, f"{start.label}..{end.label} is one layer: nothing to squash")
     return chain[::-1]
-
-
-def _beneath(s: Session, layers: list[Layer], first: Layer) -> Op[Ranges]:
-    """What the layer below a run sees."""
-    parent = next((layer for layer in layers if layer.stamp == first.parent), None)
-    return () if parent is None else (yield from visible(s, parent))

@@ -77,7 +77,12 @@ HEADS = Statement(
     ("text", "int8", "int8", "timestamptz"),
     safe=True,
 )
-HEAD_MAKE = Statement("head.make", "insert into head (tenant, name, layer, visible) values ($1, $2, $3, $4)", ("int8", "text", "int8", "int8multirange"))
+# Its epoch begins above all that an earlier branch of the name can have had: no number of a layer is given twice.
+HEAD_MAKE = Statement(
+    "head.make",
+    "insert into head (tenant, name, layer, visible, epoch) values ($1, $2, $3, $4, $3)",
+    ("int8", "text", "int8", "int8multirange"),
+)
 HEAD_DROP = Statement("head.drop", "delete from head where tenant = $1 and name = $2", ("int8", "text"))
 # The layer that a `switch -` would return to is gone: $3 instead, or nothing.
 HEAD_FORGET = Statement(
@@ -86,22 +91,28 @@ HEAD_FORGET = Statement(
 DROP = Statement("layer.drop", "delete from layer where tenant = $1 and layer = any($2::int8[])", ("int8", "int8[]"))
 REBASE = Statement("layer.rebase", "update layer set parent = $3 where tenant = $1 and layer = $2", ("int8", "int8", "int8"))
 
-# All rows that a layer wrote; how many inodes it had changed.
+# Removing. A layer owns the stamps that it sees ($2) and what it was begun on does not ($3): its own, and those of the layers
+# that were squashed into it. Older stamps are the smaller ones.
+_OWNED: Final = "$2::int8multirange - $3::int8multirange"
+_REMOVAL: Final = ("int8", "int8multirange", "int8multirange")
+_OWN_ROWS: Final = f"unnest({_OWNED}) r where o.tenant = $1 and o.layer >= lower(r) and o.layer < upper(r)"
+# Of tables without an index by layer: every change touches the row of an inode.
+_TOUCHED: Final = f"with t as materialized (select distinct o.ino from inode o, {_OWN_ROWS})"
+_OWN_ROWS_OF_TOUCHED: Final = f"t where o.tenant = $1 and o.ino = t.ino and o.layer <@ ({_OWNED})"
+
+# All rows that a layer owns; how many versions of inodes these were.
 ROWS_DROP = Statement(
     "layer.rows_drop",
-    """with i as (delete from inode i where i.tenant = $1 and i.layer = $2 returning i.ino),
-    e as (delete from extent e using i where e.tenant = $1 and e.ino = i.ino and e.layer = $2),
-    x as (delete from xattr x using i where x.tenant = $1 and x.ino = i.ino and x.layer = $2),
-    d as (delete from dentry d where d.tenant = $1 and d.layer = $2)
+    f"""{_TOUCHED},
+    e as (delete from extent o using {_OWN_ROWS_OF_TOUCHED}),
+    x as (delete from xattr o using {_OWN_ROWS_OF_TOUCHED}),
+    d as (delete from dentry o using {_OWN_ROWS}),
+    i as (delete from inode o using {_OWN_ROWS} returning o.ino)
     select count(*) from i""",
-    ("int8", "int8"),
+    _REMOVAL,
     ("int8",),
 )
 
-# Squashing. $2: the layers of the run; a row of it that a later layer of the run replaced is seen by nobody any more.
-_SUPERSEDED: Final = """delete from {table} o where o.tenant = $1 and o.layer = any($2::int8[]) and exists (select from {table} n
-        where n.tenant = $1 and {same} and n.layer > o.layer and n.layer = any($2::int8[]))"""
-_NOTHING_BELOW: Final = """not exists (select from {table} n where n.tenant = $1 and {same} and n.layer < o.layer and n.layer <@ $3)"""
 _SAME: Final = {
     "dentry": "n.parent = o.parent and n.name = o.name",
     "inode": "n.ino = o.ino",
@@ -110,29 +121,36 @@ _SAME: Final = {
 }
 
 
-def _superseded(table: str) -> Statement:
-    return Statement(f"squash.{table}", _SUPERSEDED.format(table=table, same=_SAME[table]), ("int8", "int8[]"))
+def _delete(table: str, purpose: str, condition: str) -> Statement:
+    indexed = table in ("dentry", "inode")
+    sql = f"delete from {table} o using {_OWN_ROWS}" if indexed else f"{_TOUCHED} delete from {table} o using {_OWN_ROWS_OF_TOUCHED}"
+    return Statement(f"squash.{table}{purpose}", f"{sql} and {condition}", _REMOVAL)
 
 
-SUPERSEDED: Final = tuple(_superseded(table) for table in ("extent", "xattr", "dentry", "inode"))
+def _nothing_below(table: str) -> str:
+    return f"not exists (select from {table} n where n.tenant = $1 and {_SAME[table]} and n.layer < o.layer and n.layer <@ $3)"
 
 
-# Rows that say that something is gone, where what lies below the run ($3) has nothing to hide.
-def _needless(table: str, gone: str) -> Statement:
-    nothing = _NOTHING_BELOW.format(table=table, same=_SAME[table])
-    return Statement(
-        f"squash.{table}_gone",
-        f"delete from {table} o where o.tenant = $1 and o.layer = any($2::int8[]) and {gone} and {nothing}",
-        ("int8", "int8[]", "int8multirange"),
-    )
-
-
-NEEDLESS: Final = (_needless("dentry", "o.ino is null"), _needless("xattr", "o.value is null"), _needless("extent", "length(o.hashes) = 0"))
-NEEDLESS_INODES: Final = Statement(
-    "squash.inode_gone",
-    f"""with o as (delete from inode o where o.tenant = $1 and o.layer = any($2::int8[]) and o.nlink = 0
-            and {_NOTHING_BELOW.format(table="inode", same=_SAME["inode"])} returning o.ino),
-    e as (delete from extent e using o where e.tenant = $1 and e.ino = o.ino and e.layer = any($2::int8[]))
-    delete from xattr x using o where x.tenant = $1 and x.ino = o.ino and x.layer = any($2::int8[])""",
-    ("int8", "int8[]", "int8multirange"),
+# Rows that a later one of the run replaced are seen by nobody any more.
+SUPERSEDED: Final = tuple(
+    _delete(table, "", f"exists (select from {table} n where n.tenant = $1 and {_SAME[table]} and n.layer > o.layer and n.layer <@ $2)")
+    for table in ("extent", "xattr", "dentry", "inode")
+)
+# Rows that say that something is gone, where what lies below the run has nothing to hide.
+NEEDLESS: Final = tuple(
+    _delete(table, "_gone", f"{gone} and {_nothing_below(table)}")
+    for table, gone in (("dentry", "o.ino is null"), ("xattr", "o.value is null"), ("extent", "length(o.hashes) = 0"))
+)
+# What is held for inodes that are unlinked at the end of the run: those that hold nothing more themselves, and with $4 all but
+# those of $5, which are open. A row stays where it hides an older one.
+DEAD = Statement(
+    "squash.dead",
+    f"""with t as materialized (select o.ino, o.layer, {_nothing_below("inode")} as needless from inode o, {_OWN_ROWS} and o.nlink = 0
+            and (o.size = 0 or ($4 and not o.ino = any($5::int8[])))),
+    e as (delete from extent o using {_OWN_ROWS_OF_TOUCHED}),
+    x as (delete from xattr o using {_OWN_ROWS_OF_TOUCHED}),
+    u as (update inode o set inline = null, packed = null, size = 0, blocks = 0 from t
+        where o.tenant = $1 and o.ino = t.ino and o.layer = t.layer and not t.needless)
+    delete from inode o using t where o.tenant = $1 and o.ino = t.ino and o.layer = t.layer and t.needless""",
+    (*_REMOVAL, "bool", "int8[]"),
 )

@@ -391,7 +391,13 @@ class LayerMachine(RuleBasedStateMachine):
         self.number += 1
         if self.model.layers:
             layer = self.model.layers[self.number * 7 % len(self.model.layers)]
-            assert door.look(layer.id) == layer.seen, f"layer {layer.id} ({layer.name}) is not what it was when it was sealed"
+            self.compare_layer(door, layer)
+
+    def compare_layer(self, door: Door, layer: Layer) -> None:
+        seen, was = door.look(layer.id), layer.seen
+        assert seen == was, f"layer {layer.id} ({layer.name}) is not what it was when it was sealed: " + "; ".join(
+            f"{path!r} is {seen.get(path)!s:.300}, was {was.get(path)!s:.300}" for path in sorted(seen.keys() | was.keys()) if seen.get(path) != was.get(path)
+        )
 
     def compare_trees(self, tree: Tree, shown: Seen, what: str) -> None:
         for path, node in tree.walk():
@@ -432,7 +438,7 @@ class LayerMachine(RuleBasedStateMachine):
                     door.behind = True
                     self.compare()
                 for layer in self.model.layers:
-                    assert door.look(layer.id) == layer.seen, f"layer {layer.id} ({layer.name}) is not what it was when it was sealed"
+                    self.compare_layer(door, layer)
             finally:
                 self.scene.finish()
 

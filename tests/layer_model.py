@@ -107,7 +107,7 @@ class Layer:
     automatic: bool
     branch: str
     id: str = ""
-    seen: object = None
+    seen: dict[bytes, tuple[Shown, tuple[int, ...]]] = field(default_factory=dict)
 
 
 @dataclass(eq=False)

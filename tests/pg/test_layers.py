@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
 import pytest
 
 from tarbox_core.effects import Op
 from tarbox_core.errors import FsError, LayerError
 from tarbox_core.layer import Layer, Switched, check_name
+from tests.conftest import PgServer
 from tests.tenants import Session, Tenant
 
 
@@ -306,3 +308,89 @@ def test_a_switch_judges_by_where_the_branch_stands_not_by_what_the_session_reme
     switch(session, "two")
     assert switch(other, "two").left is None
     assert other.read(b"/a") == b"2"  # nothing was to do, and it saw that
+
+
+def rows_of(tenant: Tenant, pg_server: PgServer, schema_url: str) -> dict[str, int]:
+    superuser = pg_server.connect(urlsplit(schema_url).path[1:])
+    try:
+        counts = {table: superuser.run(f"select count(*) from {table} where tenant = :t", t=tenant.info.id)[0][0] for table in TABLES}
+    finally:
+        superuser.close()
+    return counts
+
+
+TABLES = ("dentry", "inode", "extent", "xattr", "block")
+
+
+def test_squashing_again_knows_what_was_squashed_before(session: Session, tenant: Tenant, pg_server: PgServer, schema_url: str) -> None:
+    checkpoint(session, "base")
+    empty = tree(session)
+    session.write(b"/kept", b"k" * 20_000)
+    checkpoint(session, "c1")
+    kept = tree(session)
+    before = rows_of(tenant, pg_server, schema_url)
+    session.write(b"/gone", b"g" * 20_000)
+    ino = session.attr(b"/gone").ino
+    session.run(lambda: session.fs.setxattr(session.caller, ino, b"user.k", b"v"))
+    session.unlink(b"/kept")
+    checkpoint(session, "c2")
+    session.write(b"/gone", b"h" * 20_000)
+    checkpoint(session, "c3")
+    session.run(lambda: session.fs.squash(session.caller, "c2", "c3"))
+    session.unlink(b"/gone")
+    checkpoint(session, "c4")
+    end = tree(session)
+    assert sorted(end) == [b"/"]
+    session.run(lambda: session.fs.squash(session.caller, "c3", "c4"))
+    assert tree(tenant.view("c4")) == end and tree(tenant.view("c1")) == kept
+    tenant.gc()
+    # Of c4 there are the root's row, and the whiteouts of what c1 holds: a name and its inode.
+    after = rows_of(tenant, pg_server, schema_url)
+    assert {table: after[table] - before[table] for table in TABLES} == {"dentry": 1, "inode": 2, "extent": 0, "xattr": 0, "block": 0}
+    session.run(lambda: session.fs.squash(session.caller, "c1", "c4"))
+    assert tree(tenant.view("c4")) == end and tree(tenant.view("base")) == empty
+    tenant.gc()
+    assert rows_of(tenant, pg_server, schema_url) == {"dentry": 0, "inode": 2, "extent": 0, "xattr": 0, "block": 0}
+
+
+def test_deleting_a_layer_takes_what_was_squashed_into_it(session: Session, tenant: Tenant, pg_server: PgServer, schema_url: str) -> None:
+    checkpoint(session, "base")
+    before = rows_of(tenant, pg_server, schema_url)
+    for n in range(3):
+        session.write(b"/file%d" % n, b"%d" % n * 20_000)
+        checkpoint(session, f"c{n}")
+    session.run(lambda: session.fs.squash(session.caller, "c0", "c2"))
+    switch(session, "base")
+    session.run(lambda: session.fs.delete_layer(session.caller, "c2"))
+    tenant.gc()
+    assert rows_of(tenant, pg_server, schema_url) == before
+
+
+def test_an_unlinked_file_that_is_open_outlives_a_squash(session: Session, tenant: Tenant) -> None:
+    session.write(b"/a", b"1")
+    checkpoint(session, "one")
+    session.write(b"/open", b"x" * 9000)
+    opened = session.open(b"/open")
+    checkpoint(session, "two")
+    session.unlink(b"/open")
+    checkpoint(session, "three")
+    session.run(lambda: session.fs.squash(session.caller, "two", "three"))
+    assert session.run(lambda: opened.read(session.caller, 0, 1 << 20)) == b"x" * 9000
+    assert session.run(lambda: session.fs.getattr(opened.ino)).nlink == 0
+    session.close(opened)
+    assert tree(tenant.view("three")) == tree(session)
+
+
+def test_a_branch_made_again_is_not_taken_for_the_one_that_is_gone(session: Session, tenant: Tenant) -> None:
+    session.write(b"/a", b"1")
+    one = checkpoint(session, "one")
+    session.run(lambda: session.fs.make_branch(session.caller, "side"))
+    side = tenant.session(branch="side")
+    for n in range(3):
+        side.write(b"/a", b"side %d" % n)
+        checkpoint(side)
+    session.run(lambda: session.fs.delete_branch(session.caller, "side"))
+    session.run(lambda: session.fs.make_branch(session.caller, "side", one.id))
+    side.write(b"/b", b"2")
+    assert side.read(b"/a") == b"1"
+    assert tenant.session(branch="side").names() == [b"a", b"b"]

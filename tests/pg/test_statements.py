@@ -25,9 +25,14 @@ def modules() -> list[ModuleType]:
     return [importlib.import_module(f"tarbox_core.{path.stem}") for path in sorted(CORE.glob("*statements*.py"))]
 
 
+def held(value: object) -> list[Statement]:
+    """The statements that a name stands for: one, several, or none."""
+    return [each for each in (value if isinstance(value, tuple) else (value,)) if isinstance(each, Statement)]
+
+
 STATEMENTS = {
-    f"{module.__name__.removeprefix('tarbox_core.')}.{name}": value
-    for module in modules() for name, value in vars(module).items() if isinstance(value, Statement)
+    f"{module.__name__.removeprefix('tarbox_core.')}.{name}" + f"[{number}]" * (number > 0): statement
+    for module in modules() for name, value in vars(module).items() for number, statement in enumerate(held(value))
 }  # fmt: skip
 
 
@@ -76,4 +81,4 @@ def test_every_statement_is_used() -> None:
                 used.add(node.attr)
             elif isinstance(node, ast.ImportFrom):
                 used |= {alias.name for alias in node.names}
-    assert [name for name in STATEMENTS if name.rpartition(".")[2] not in used] == []
+    assert [name for name in STATEMENTS if name.rpartition(".")[2].partition("[")[0] not in used] == []
