@@ -69,6 +69,32 @@ def test_tenants_and_paths(tarbox: Tarbox) -> None:
     assert asked(tarbox, "mount", "") == ("directories", [])
 
 
+def test_layers_and_branches(tarbox: Tarbox) -> None:
+    """Names are offered at once, ids where one is begun, or where there is no name."""
+    tarbox("write", "/early", "x")
+    named = tarbox.json("layer", "create", "my layer", "-m", "all well")["id"][:8]
+    unnamed = tarbox.json("layer", "create")["id"][:8]
+    tarbox("rm", "/early")
+    tarbox("layer", "branch", "side")
+    assert set(asked(tarbox, "layer", "")[1]) >= {"create", "list", "current", "switch", "delete", "squash", "branch"}
+    assert asked(tarbox, "layer", "sw") == ("words", ["switch"])
+    offered = asked(tarbox, "layer", "switch", "")[1]
+    assert {"my layer", unnamed} <= set(offered) and named not in offered
+    assert named in asked(tarbox, "layer", "switch", named[:1])[1]
+    for words in ("cat --layer", "layer delete", "layer switch --layer", "layer branch new", "--layer"):
+        assert asked(tarbox, *words.split(" "), "my") == ("words", ["my layer"])
+    assert asked(tarbox, "ls", "--layer=my") == ("words", ["--layer=my layer"])
+    assert asked(tarbox, "cat", "--layer", "my layer", "/ea") == ("words", ["/early"])
+    assert asked(tarbox, "cat", "/ea") == ("words", [])
+    assert asked(tarbox, "layer", "branch", "") == ("words", ["list", "delete"])
+    assert asked(tarbox, "layer", "branch", "delete", "") == ("words", ["main", "side"])
+    assert asked(tarbox, "--branch", "s") == ("words", ["side"])
+    assert asked(tarbox, "ls", "--branch=") == ("words", ["--branch=main", "--branch=side"])
+    assert asked(tarbox, "layer", "squash", "my") == ("words", ["my layer"])
+    assert asked(tarbox, "layer", "squash", "x..my") == ("words", ["x..my layer"])
+    assert asked(tarbox, "audit", "--layer", "my") == ("words", ["my layer"])
+
+
 def test_silence_where_there_is_no_database(tarbox: Tarbox) -> None:
     nowhere = ("--database-url", "postgresql://x:y@127.0.0.1:1/z")
     assert asked(tarbox, *nowhere, "ls", "/") == ("words", [])

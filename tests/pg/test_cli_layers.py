@@ -109,6 +109,30 @@ def test_reading_commands_look_into_layers(tarbox: Tarbox) -> None:
         assert "only read" in tarbox.fails(*words, "--layer", "one", status=2)
 
 
+def test_where_a_file_was_written(tarbox: Tarbox) -> None:
+    ids = {name: made(tarbox, name, name) for name in ("one", "two", "three")}
+    tarbox("touch", "/new")
+    opened = tarbox.json("layer", "current")["open"]["id"]
+    assert f"Layer:    three ({ids['three'][:8]})\n".encode() in tarbox("stat", "/f")
+    assert f"Layer:    {opened[:8]}, open\n".encode() in tarbox("stat", "/new")
+    tarbox("layer", "squash", "one..two", "--yes")
+    shown = tarbox.json("stat", "/f", "--layer", "two")[0]
+    assert (shown["layer_id"], shown["layer_name"]) == (ids["two"], "two")
+    tarbox("layer", "squash", "two..three", "--yes")
+    tarbox("layer", "create", "four")
+    assert tarbox.json("stat", "/f")[0]["layer_name"] == "three"
+
+
+def test_tenant_info_counts_layers_and_branches(tarbox: Tarbox) -> None:
+    before = tarbox.json("tenant", "info")
+    assert (before["head"], before["layer"], before["branches"], before["layers"]) == ("main", None, ["main"], 0)
+    one = made(tarbox, "one", "1")
+    tarbox("layer", "branch", "side")
+    after = tarbox.json("tenant", "info", "--branch", "side")
+    assert (after["head"], after["layer"], after["branches"], after["layers"]) == ("side", one, ["main", "side"], 1)
+    assert b"Branches:      main, side\nLayers:        1\n" in tarbox("tenant", "info")
+
+
 def test_branches(tarbox: Tarbox) -> None:
     one = made(tarbox, "one", "1")
     assert tarbox("layer", "branch", "side").decode() == f"branch side made on layer one ({one[:8]}): `--branch side` works on it\n"
@@ -124,7 +148,7 @@ def test_branches(tarbox: Tarbox) -> None:
     assert set(listed[0]) == {"name", "created_at", "current", "open", "layer", "layer_name"}
     lines = tarbox("layer", "branch").decode().splitlines()
     assert lines == tarbox("layer", "branch", "list").decode().splitlines()
-    assert lines[0].split() == ["BRANCH", "CREATED", "ON", "LAYER"] and lines[2].startswith("*  main") and lines[3].endswith(f"one ({one[:8]})")
+    assert lines[0].split() == ["BRANCH", "ON", "LAYER"] and lines[2].startswith("*  main") and lines[3].endswith(f"one ({one[:8]})")
     assert tarbox("layer", "branch", "delete", "late") == b"branch late deleted, its layers stay\n"
     gone = tarbox.json("layer", "branch", "delete", "side")
     assert gone["deleted"] == "side" and tarbox("cat", "/f", "--layer", gone["last"]["id"]) == b"side"

@@ -128,6 +128,11 @@ def layer_word(word: str) -> str:
     return word
 
 
+def layer_range(word: str) -> str:
+    """Two layers with ".." between them, or one of the two."""
+    return word
+
+
 def branch_name(word: str) -> str:
     """The name of a branch."""
     return word

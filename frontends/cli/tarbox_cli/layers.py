@@ -6,11 +6,11 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from tarbox_cli.arguments import UsageError, branch_name, layer_word, no_arguments
+from tarbox_cli.arguments import UsageError, branch_name, layer_range, layer_word, no_arguments
 from tarbox_cli.asking import agree
 from tarbox_cli.output import Output, iso, local
 from tarbox_cli.session import Session, Tally, enter
-from tarbox_core.layer import HEAD, SHOWN, Branch, Layer
+from tarbox_core.layer import HEAD, SHOWN, Layer
 
 if TYPE_CHECKING:
     from tarbox_cli.commands import Verbs
@@ -33,24 +33,25 @@ def _find(session: Session, word: str) -> Layer:
     return session.driver.run(lambda: session.fs.layer(word))
 
 
-def holder(layers: Iterable[Layer], stamp: int) -> Layer | None:
-    """The layer that holds what was written under a stamp: that of the stamp, or the one it was squashed into."""
-    return min((layer for layer in layers if layer.stamp >= stamp and layer.stamp >> 32 == stamp >> 32), key=_stamp, default=None)
+def line_to(layers: Iterable[Layer], stamp: int) -> list[Layer]:
+    """A layer and those it rests on, directly or not; the first of all comes last. Empty where another door just dropped it."""
+    by_stamp = {layer.stamp: layer for layer in layers}
+    found = []
+    at = by_stamp.get(stamp)
+    while at is not None:
+        found.append(at)
+        at = by_stamp.get(at.parent or 0)
+    return found
+
+
+def holder(session: Session, stamp: int) -> Layer | None:
+    """The layer that holds what the tree shows under a stamp: the one that wrote it, or that this one was squashed into."""
+    line = line_to(session.driver.run(session.fs.layers), session.fs.session.layer)
+    return min((layer for layer in line if layer.stamp >= stamp), key=_stamp, default=None)
 
 
 def _stamp(layer: Layer) -> int:
     return layer.stamp
-
-
-def _beneath(layers: list[Layer], stamp: int) -> set[int]:
-    """The stamps of the layers that one rests on, directly or not."""
-    parents = {layer.stamp: layer.parent for layer in layers}
-    found: set[int] = set()
-    at = parents.get(stamp)
-    while at is not None:
-        found.add(at)
-        at = parents.get(at)
-    return found
 
 
 # --- create
@@ -83,7 +84,7 @@ def list_(options: Namespace, out: Output) -> int:
     with enter(options, changes=False) as session:
         known = session.driver.run(session.fs.layers)
         standing = session.fs.session.layer
-    ours = _beneath(known, standing)
+    ours = {layer.stamp for layer in line_to(known, standing)[1:]}
     if options.json:
         out.json([described(layer) | {"current": layer.stamp == standing, "beneath": layer.stamp in ours} for layer in known])
         return 0
@@ -174,7 +175,7 @@ def delete(options: Namespace, out: Output) -> int:
 
 
 def squash_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("layers", metavar="A..B", nargs="+", help="the first and the last layer of a run; A B is the same")
+    parser.add_argument("layers", metavar="A..B", nargs="+", type=layer_range, help="the first and the last layer of a run; A B is the same")
     parser.add_argument("--yes", "-y", action="store_true", help="do not ask")
 
 
@@ -215,7 +216,7 @@ def branch(options: Namespace, out: Output) -> int:
         return branch_list(options, out)
     with enter(options, changes=True) as session:
         made = session.move(session.fs.make_branch, session.caller, options.name, options.start)
-        shown = _branches(session, [made])[0]
+        shown = _branches(session)[made.name]
     if options.json:
         out.json(shown)
     else:
@@ -224,17 +225,20 @@ def branch(options: Namespace, out: Output) -> int:
     return 0
 
 
-def _branches(session: Session, items: list[Branch]) -> list[dict[str, Any]]:
-    """Branches as JSON objects. `layer`: the id of the layer that a branch stands on; `open`: of the one it writes to."""
+def _branches(session: Session) -> dict[str, dict[str, Any]]:
+    """All branches as JSON objects. `layer`: the id of the layer that a branch stands on; `open`: of the one it writes to."""
+    found = session.driver.run(session.fs.branches)
     known = {layer.stamp: layer for layer in session.driver.run(session.fs.layers)}
-    shown = []
-    for item in items:
+    if any(item.layer not in known for item in found):  # another door switched in between
+        return _branches(session)
+    shown = {}
+    for item in found:
         standing = known[item.layer]
-        below = None if standing.parent is None else known[standing.parent]
-        shown.append({
+        below = known.get(standing.parent or 0)
+        shown[item.name] = {
             "name": item.name, "created_at": iso(item.created_at), "current": item.name == session.fs.session.head, "open": standing.id,
             "layer": standing.parent_id, "layer_name": None if below is None else below.name,
-        })  # fmt: skip
+        }  # fmt: skip
     return shown
 
 
@@ -248,13 +252,12 @@ def _label(shown: dict[str, Any]) -> str:
 
 def branch_list(options: Namespace, out: Output) -> int:
     with enter(options, changes=False) as session:
-        found = session.driver.run(session.fs.branches)
-        shown = _branches(session, found)
+        shown = _branches(session).values()
     if options.json:
-        out.json(shown)
+        out.json(list(shown))
     else:
-        rows = [("*" if item["current"] else "", made.name, local(made.created_at), _label(item)) for made, item in zip(found, shown, strict=True)]
-        out.table(("", "BRANCH", "CREATED", "ON LAYER"), rows)
+        rows = [("*" if item["current"] else "", item["name"], _label(item)) for item in shown]
+        out.table(("", "BRANCH", "ON LAYER"), rows)
     return 0
 
 

@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tarbox_cli.arguments import at_layer, count, tenant_path
+from tarbox_cli.layers import called, holder
 from tarbox_cli.output import Output, columns, group_name, human, iso, kind, local, named, octal, quote, text, user_name
 from tarbox_cli.session import Session, Tally, enter, join
 from tarbox_core.types import Attr
 
 if TYPE_CHECKING:
     from tarbox_cli.commands import Verbs
+    from tarbox_core.layer import Layer
 
 
 class Item(NamedTuple):
@@ -246,19 +248,21 @@ def stat_(options: Namespace, out: Output) -> int:
                 attr = session.attr(path, follow=options.dereference)
                 item = _item(session, path, path, attr, True)
                 xattrs = session.run(path, session.fs.listxattr, session.caller, attr.ino)
+                layer = holder(session, attr.layer)
                 if options.json:
-                    objects.append(described(item) | {"xattrs": [text(name) for name in xattrs]})
+                    of_layer = {"layer_id": layer and layer.id, "layer_name": layer and layer.name}
+                    objects.append(described(item) | of_layer | {"xattrs": [text(name) for name in xattrs]})
                     continue
                 if not first:
                     out.line("")
                 first = False
-                out.fields(_lines(item, xattrs, out))
+                out.fields(_lines(item, layer, xattrs, out))
     if options.json:
         out.json(objects)
     return tally.status
 
 
-def _lines(item: Item, xattrs: list[bytes], out: Output) -> Iterator[tuple[str, str | bytes]]:
+def _lines(item: Item, layer: Layer | None, xattrs: list[bytes], out: Output) -> Iterator[tuple[str, str | bytes]]:
     attr = item.attr
     yield "Path", out.name(item.path) + (b"" if item.target is None else b" -> " + out.name(item.target))
     yield "Type", kind(attr.mode)
@@ -269,7 +273,8 @@ def _lines(item: Item, xattrs: list[bytes], out: Output) -> Iterator[tuple[str, 
     yield "Owner", f"{attr.uid} ({user_name(attr.uid)}), group {attr.gid} ({group_name(attr.gid)})"
     yield "Links", str(attr.nlink)
     yield "Inode", str(attr.ino)
-    yield "Layer", str(attr.layer)
+    if layer is not None:
+        yield "Layer", called(layer) if layer.sealed_at is not None else f"{layer.short}, open"
     yield "Modified", iso(attr.mtime)
     yield "Changed", iso(attr.ctime)
     yield "Accessed", iso(attr.atime)

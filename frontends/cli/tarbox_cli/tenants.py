@@ -112,15 +112,18 @@ def info(options: Namespace, out: Output) -> int:
     config = settings(options)
     url = database_url(config)
     found = tenant_info(config, url, options.which or tenant_of(config, url))
-    driver, _ = open_tenant(config, url, found, read_only=True)
+    driver, fs = open_tenant(config, url, found, read_only=True)
     try:
-        attached = driver.run(lambda: tenant.attach(found))
+        attached = fs.tenant
         usage = driver.run(lambda: tenant.usage(attached))
+        standing = driver.run(fs.current)
+        branches = driver.run(fs.branches)
+        sealed = [layer for layer in driver.run(fs.layers) if layer.sealed_at is not None]
     finally:
         driver.close()
     if options.json:
         out.json(described(attached) | {
-            "head": attached.head, "layer": attached.layer,
+            "head": attached.head, "layer": standing.parent_id, "branches": [branch.name for branch in branches], "layers": len(sealed),
             "files": usage.files, "directories": usage.directories, "bytes": usage.size, "stored_bytes": usage.stored,
         })
         return 0
@@ -130,7 +133,7 @@ def info(options: Namespace, out: Output) -> int:
         ("Bytes", f"{usage.size} ({human(usage.size)})"), ("Stored", f"{usage.stored} ({human(usage.stored)})"),
         ("Block size", f"{attached.block_size} ({human(attached.block_size)})"),
         ("Largest file", f"{attached.max_file_size} ({human(attached.max_file_size)})"),
-        ("Database role", attached.role), ("Branch", f"{attached.head}, layer {attached.layer}"),
+        ("Database role", attached.role), ("Branch", attached.head), ("Branches", ", ".join(branch.name for branch in branches)), ("Layers", str(len(sealed))),
     ])
     return 0
 
