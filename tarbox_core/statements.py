@@ -54,15 +54,14 @@ NUMBERS = Statement(
 
 # A door that keeps files open holds this lock, shared, on a connection of its own for as long as it lives.
 PRESENT = Statement("presence.enter", "select pg_advisory_lock_shared($1) is null", ("int8",), ("bool",))
+_HOLDERS: Final = """from pg_locks where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())
+        and classid::int8 = $1 >> 32 & 4294967295 and objid::int8 = $1 & 4294967295 and objsubid = 1 and granted and pid <> pg_backend_pid()"""
 # How many doors hold it, this connection's not counted.
-PRESENCES = Statement(
-    "presence.count",
-    """select count(*) from pg_locks where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())
-        and classid::int8 = $1 >> 32 & 4294967295 and objid::int8 = $1 & 4294967295 and objsubid = 1 and granted and pid <> pg_backend_pid()""",
-    ("int8",),
-    ("int8",),
-    safe=True,
-)
+PRESENCES = Statement("presence.count", f"select count(*) {_HOLDERS}", ("int8",), ("int8",), safe=True)
+# Which connections these are.
+PRESENT_PIDS = Statement("presence.pids", f"select coalesce(array_agg(pid::int8), '{{}}') {_HOLDERS}", ("int8",), ("int8[]",))
+# To be the one door of a tenant that keeps the others quiet; false where another is.
+QUIET = Statement("presence.quiet", "select pg_try_advisory_lock($1)", ("int8",), ("bool",))
 
 # To the doors that keep things in mind: who changed which inodes. Numbers only: any role may listen.
 TELL = Statement("presence.tell", "select pg_notify($1, $2) is null", ("text", "text"), ("bool",))
