@@ -147,6 +147,16 @@ class Verdict:
             self.troubles.append(trouble)
 
 
+class _Prune(NamedTuple):
+    """A record of what retention took: nothing is left from before that time (ns), and so many records have gone until then,
+    with those that had gone earlier."""
+
+    id: int
+    xact: int
+    before: int
+    ever: int
+
+
 class _Verify:
     def __init__(self, s: Session, expect: bytes | None) -> None:
         self.s = s
@@ -176,7 +186,7 @@ class _Verify:
             yield from self.records(pending)
         verdict.unsealed = yield from self.beyond()
         rows = yield from finish(sql.PRUNED(s.tenant))
-        self.judge([(ident, xact, _midnight(day)) for ident, xact, day in rows[0]])
+        self.judge([_Prune(ident, xact, _midnight(day), _number(ever)) for ident, xact, day, ever in rows[0]])
         if self.expect is not None and not self.expected:
             text = f"the chain never was at {self.expect.hex()}: this is not the trail that was seen then, or its end was cut off"
             verdict.tell(Trouble("not-extended", text))
@@ -228,18 +238,22 @@ class _Verify:
                 found.kind = "altered"
         verdict.tell(found)
 
-    def judge(self, prunes: list[tuple[int, int, int]]) -> None:
-        """Tell of the records that are gone, but for those that retention took: by the id and transaction of its record,
-        and the time before which it left nothing."""
+    def judge(self, prunes: list[_Prune]) -> None:
+        """Tell of the records that are gone, but for those that retention took."""
+        verdict = self.verdict
         for seal, found in self.removed:
             era = bisect_left(self.floors, seal.floor)
-            for ident, xact, before in prunes:
+            for prune in prunes:
                 # Written before the weeks were dropped, or by then: what came later to such a week was not dropped with it.
-                if seal.week < before and (era, seal.lo) <= (bisect_left(self.floors, ident) - 1, xact):
-                    self.verdict.pruned += seal.records - found
+                if seal.week < prune.before and (era, seal.lo) <= (bisect_left(self.floors, prune.id) - 1, prune.xact):
+                    verdict.pruned += seal.records - found
                     break
             else:
-                self.verdict.tell(Trouble("removed", "", seal.week, seal.lo, seal.hi, seal.records, found))
+                verdict.tell(Trouble("removed", "", seal.week, seal.lo, seal.hi, seal.records, found))
+        told = prunes[-1].ever if prunes else 0
+        if verdict.pruned > told:
+            text = f"{verdict.pruned} records are gone of weeks that retention has dropped, and it found {told} there: the others were removed before"
+            verdict.tell(Trouble("removed", text))
 
     def ids(self) -> tuple[int, int]:
         """This era's records have ids above the first and up to the second."""
@@ -265,6 +279,10 @@ def _midnight(day: str | None) -> int:
         return int(datetime.fromisoformat(f"{day}T00:00:00+00:00").timestamp()) * 10**9
     except ValueError:
         return 0
+
+
+def _number(word: str | None) -> int:
+    return int(word) if word and word.isascii() and word.isdigit() else 0
 
 
 def verify(s: Session, expect: bytes | None = None) -> Op[Verdict]:

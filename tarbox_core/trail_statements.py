@@ -144,11 +144,12 @@ FLOORS = Statement("trail.floors", "select distinct floor from audit_seal where 
 
 # Run by the owner. $1: days; $2, $3: the user and the process that the record of it names.
 PRUNE = Statement("trail.prune", "select before, records from tarbox_audit_prune($1, $2, $3)", ("int4", "int8", "int8"), ("timestamptz", "int8"))
-# What retention took: the record's id and transaction, and the day before which nothing is left.
+# What retention took: the record's id and transaction, the day before which nothing is left, how many records have gone by then.
 PRUNED = Statement(
     "trail.pruned",
-    "select a.id, a.xact, a.metadata->>'before' from audit_logs a where a.tenant = $1 and a.operation = 'prune' order by a.id",
+    """select a.id, a.xact, a.metadata->>'before', a.metadata->>'records_ever' from audit_logs a
+    where a.tenant = $1 and a.operation = 'prune' order by a.id""",
     ("int8",),
-    ("int8", "int8", "text"),
+    ("int8", "int8", "text", "text"),
     safe=True,
 )

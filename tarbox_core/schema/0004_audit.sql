@@ -83,8 +83,10 @@ begin
     perform pg_advisory_xact_lock(hashtext('tarbox_audit_ahead'));
     with dropped as (select a.tenant, count(*) as records from audit_logs a where a.created_at < edge group by a.tenant),
     told as (insert into audit_logs (tenant, layer, operation, uid, pid, metadata)
-        select d.tenant, 0, 'prune', tarbox_audit_prune.uid, tarbox_audit_prune.pid,
-            jsonb_build_object('before', to_char(edge, 'YYYY-MM-DD'), 'records', d.records, 'retention_days', days) from dropped d)
+        select d.tenant, 0, 'prune', tarbox_audit_prune.uid, tarbox_audit_prune.pid, jsonb_build_object('before', to_char(edge, 'YYYY-MM-DD'),
+            'retention_days', days, 'records', d.records, 'records_ever', d.records + coalesce(
+                (select case when p.metadata->>'records_ever' ~ '^[0-9]{1,15}$' then (p.metadata->>'records_ever')::int8 end
+                    from audit_logs p where p.tenant = d.tenant and p.operation = 'prune' order by p.id desc limit 1), 0)) from dropped d)
     select coalesce(sum(d.records), 0) into gone from dropped d;
     for old in select w.partition from tarbox_audit_weeks() w where w.until <= edge loop
         execute format('drop table %s', old);
