@@ -55,8 +55,10 @@ def test_names_are_raw_in_pipes_and_quoted_on_terminals() -> None:
 
 def test_tables_line_up() -> None:
     stream = io.BytesIO()
-    Output(stream, False).table(("NAME", "SIZE", "TITLE"), [("a", "5", ""), ("bbbbbb", "1234", "x y")])
-    assert stream.getvalue().decode() == "NAME    SIZE  TITLE\na          5\nbbbbbb  1234  x y\n"
+    Output(stream, False).table(("NAME", "SIZE", "MADE", "TITLE"), [("a", "5", "2031-05-01 12:00", ""), ("bbbbbb", "1.2K", "2031-05-01 12:00", "x y")])
+    assert stream.getvalue().decode().splitlines() == [
+        "NAME    SIZE  MADE              TITLE", "a          5  2031-05-01 12:00", "bbbbbb  1.2K  2031-05-01 12:00  x y",
+    ]  # fmt: skip
 
 
 def test_sizes_and_times() -> None:

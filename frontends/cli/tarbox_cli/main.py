@@ -207,7 +207,7 @@ def _overview(name: str) -> str:
         if command.group != group:
             group = command.group
             lines += ["", f"{group}:"]
-        lines += [f"  {command.words:<19} {command.summary}", f"  {'':<19}   {command.example}"]
+        lines += [f"  {command.words:<20} {command.summary}", f"  {'':<20}   {command.example}"]
     lines += [
         "",
         f"Options stand before or after the command. `tarbox {only + ' ' if only else ''}COMMAND --help` tells the rest.",

@@ -17,6 +17,7 @@ from functools import lru_cache
 from typing import Any, BinaryIO, Final
 
 _PLAIN: Final = re.compile(r"[^\s\"'`$\\|&;<>()*?\[\]#~{}!]+\Z")
+_NUMBER: Final = re.compile(r"\d+(\.\d+)?[KMGTPE]?")  # with the unit of `human`
 _ESCAPES: Final = {0x07: "\\a", 0x08: "\\b", 0x09: "\\t", 0x0A: "\\n", 0x0B: "\\v", 0x0C: "\\f", 0x0D: "\\r", 0x27: "\\'", 0x5C: "\\\\"}
 _TYPES: Final = {
     stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink", stat.S_IFIFO: "fifo",
@@ -57,7 +58,7 @@ class Output:
     def table(self, head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """Columns under their heads; those that hold numbers only are set to the right."""
         lines = [list(head), *(list(row) for row in rows)]
-        numbers = {column for column in range(len(head)) if all(line[column][:1].isdigit() for line in lines[1:])}
+        numbers = {column for column in range(len(head)) if all(_NUMBER.fullmatch(line[column]) for line in lines[1:])}
         for line in columns([[cell.encode("utf-8", "surrogateescape") for cell in line] for line in lines], numbers, gap=b"  "):
             self.line(line.rstrip())
 
