@@ -162,7 +162,7 @@ def delete(options: Namespace, out: Output) -> int:
             agree("layer delete", f"Delete {names}, with what nothing else holds? There is no way back. Type yes to go on", "yes")
         for layer in sorted(found.values(), key=_stamp, reverse=True):  # what rests on another is the younger one
             with tally.each():
-                gone.append(session.move(session.fs.delete_layer, session.caller, layer.id))
+                gone.append(session.harden(session.fs.delete_layer, session.caller, layer.id))
     if options.json:
         out.json({"deleted": [described(layer) for layer in gone]})
     else:
@@ -195,7 +195,7 @@ def squash(options: Namespace, out: Output) -> int:
         if not options.yes:
             question = f"Make one layer, {called(end)}, of {called(start)} up to it? The ones before it go for good. Type yes to go on"
             agree("layer squash", question, "yes")
-        kept, count = session.move(session.fs.squash, session.caller, start.id, end.id)
+        kept, count = session.harden(session.fs.squash, session.caller, start.id, end.id)
     if options.json:
         out.json({"layer": described(kept), "removed": count})
     else:
@@ -267,7 +267,7 @@ def branch_delete_arguments(parser: ArgumentParser) -> None:
 
 def branch_delete(options: Namespace, out: Output) -> int:
     with enter(options, changes=True) as session:
-        last = session.move(session.fs.delete_branch, session.caller, options.name)
+        last = session.harden(session.fs.delete_branch, session.caller, options.name)
     if options.json:
         out.json({"deleted": options.name, "last": None if last is None else described(last)})
     else:

@@ -22,6 +22,7 @@ from tarbox_core.types import Attr, Caller, Entry, TenantInfo
 if TYPE_CHECKING:
     from tarbox_cli.config import Config
     from tarbox_core.drivers.base import Driver
+    from tarbox_core.drivers.dsn import Dsn
     from tarbox_core.drivers.sync import SyncDriver
     from tarbox_core.filesystem import Filesystem
 
@@ -44,7 +45,8 @@ class Place(NamedTuple):
 class Session:
     """A tenant's tree, opened. Every verb here raises FsError with the path that it was given."""
 
-    def __init__(self, driver: Driver, fs: Filesystem, tenant: TenantInfo) -> None:
+    def __init__(self, dsn: Dsn, driver: Driver, fs: Filesystem, tenant: TenantInfo) -> None:
+        self.dsn = dsn
         self.driver = driver
         self.fs = fs
         self.tenant = tenant
@@ -60,7 +62,14 @@ class Session:
             raise FsError(error.errno, path) from error
 
     def move(self, verb: Callable[P, Op[R]], *args: P.args, **more: P.kwargs) -> R:
-        """Run a verb of layers and branches; what it did is durable."""
+        """Run a verb that moves the branch's head, durably. Mounts on the branch store what they hold before, and wait."""
+        from tarbox_core.drivers.presence import quiet
+
+        with quiet(self.dsn, self.driver, self.fs) as others:
+            return self.driver.run(lambda: others.guard(verb(*args, **more)), durable=True)
+
+    def harden(self, verb: Callable[P, Op[R]], *args: P.args, **more: P.kwargs) -> R:
+        """Run a verb durably."""
         return self.driver.run(lambda: verb(*args, **more), durable=True)
 
     @property
@@ -270,6 +279,7 @@ def enter(options: Namespace, *, changes: bool, layer: str | None = None) -> Ite
     """A tenant's tree; `layer`: as it was in that layer. With `changes`, what was changed is durable when the block ends,
     also when it ends in an FsError."""
     from tarbox_core.drivers import presence
+    from tarbox_core.drivers.dsn import parse_url
 
     config = settings(options)
     url = database_url(config)
@@ -277,7 +287,7 @@ def enter(options: Namespace, *, changes: bool, layer: str | None = None) -> Ite
     driver, fs = open_tenant(config, url, info, read_only=not changes, defer=changes, layer=layer)
     try:
         presence.look(driver, fs)
-        session = Session(driver, fs, info)
+        session = Session(parse_url(url, os.environ), driver, fs, info)
         try:
             yield session
         except (FsError, OSError):
