@@ -8,10 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tarbox_core import check_statements as sql
+from tarbox_core import packing_statements, texts
 from tarbox_core import statements as tree
 from tarbox_core.content import inline_max
+from tarbox_core.delta.text import count_lines
 from tarbox_core.effects import Op, Query, finish, many, run
-from tarbox_core.errors import FsError
+from tarbox_core.errors import DeltaError, FsError
 from tarbox_core.filesystem import Filesystem
 from tarbox_core.hashing import digests
 from tarbox_core.session import Session
@@ -37,9 +39,10 @@ class Swept:
     """What gc removed."""
 
     blocks: int
-    bytes: int
+    bytes: int  # of blocks and texts
     unlinked: int
     strays: int
+    texts: int = 0
 
 
 def _text(name: bytes) -> str:
@@ -147,12 +150,42 @@ class _Fsck:
             progress(len(rows))
 
 
+    def texts(self) -> Op[None]:
+        """Rebuild every text of the tenant."""
+        s = self.s
+        for ino, layer in (yield from many(sql.TEXTLESS(s.tenant))):
+            text = f"the text of inode {ino} (layer {layer >> 32}.{layer & 0xFFFFFFFF}) is missing; reading it fails"
+            yield from self.found("missing-text", ino, text, "")
+        after = b""
+        while rows := (yield from many(sql.TEXT_PAGE(s.tenant, after, PAGE))):
+            for name, size, lines in rows:
+                wrong = yield from self._wrong(name, size, lines)
+                if wrong:
+                    user = (yield from many(sql.TEXT_USER(s.tenant, name)))[0][0]
+                    used = f"used by {user}" if user else "used by other texts, or none"
+                    yield from self.found("corrupt-text", user or 0, f"text {name.hex()} {wrong}; {used}", "")
+            after = rows[-1][0]
+
+    def _wrong(self, name: bytes, size: int, lines: int) -> Op[str]:
+        """What is wrong with a text; nothing where all is well."""
+        chain = texts.chain((yield from many(packing_statements.CHAIN(self.s.tenant, name))), name)
+        if chain is None:
+            return "leans on one that is missing, or does not say how deep"
+        try:
+            text = texts.rebuilt(chain)
+        except DeltaError as error:
+            return f"cannot be rebuilt: {error}"
+        if (len(text), count_lines(text)) != (size, lines) or chain.weight != sum(map(len, chain.deltas)):
+            return "has another size, other lines or another weight than it says"
+        return ""
+
+
 def fsck(fs: Filesystem, *, repair: bool = False, progress: Callable[[int], None] = lambda blocks: None) -> Op[list[Finding]]:
-    """Look at the whole tree and every block; findings in the order of the checks, none where all is well.
+    """Look at the whole tree, every block and every text; findings in the order of the checks, none where all is well.
 
     `repair` mends names, counts and extents in the same transaction, while no other change to the tenant runs. Lost
-    and corrupt blocks cannot be mended: they are named with the inodes that use them. `progress` is told of blocks
-    as they are hashed.
+    and corrupt blocks and texts cannot be mended: they are named with the inodes that use them. `progress` is
+    told of blocks as they are hashed.
     """
     s = fs.session
     check = _Fsck(s, repair)
@@ -164,6 +197,7 @@ def fsck(fs: Filesystem, *, repair: bool = False, progress: Callable[[int], None
     yield from check.structure()
     yield from check.content()
     yield from check.blocks(progress)
+    yield from check.texts()
     mended = [f for f in check.findings if f.repaired]
     if mended:
         yield from run(*s.record(Caller(), "fsck", ROOT_INO, "/", metadata={"repaired": len(mended)}))
@@ -171,8 +205,8 @@ def fsck(fs: Filesystem, *, repair: bool = False, progress: Callable[[int], None
 
 
 def gc(fs: Filesystem) -> Op[Swept]:
-    """Remove blocks that no layer names, unlinked inodes that nobody can have open, and strays. No mutation of the tenant
-    runs meanwhile."""
+    """Remove blocks and texts that no layer names, unlinked inodes that nobody can have open, and strays. No mutation of
+    the tenant runs meanwhile."""
     s = fs.session
     if s.read_only:
         raise FsError(errno.EROFS)
@@ -184,12 +218,14 @@ def gc(fs: Filesystem) -> Op[Swept]:
     if strays:
         yield from run(sql.STRAYS_DROP(s.tenant, strays))
     rows = yield from finish(
+        packing_statements.EXTENTS_SWEEP(s.tenant),
+        sql.TEXTS_DROP(s.tenant),
         sql.UNREFERENCED_DROP(s.tenant),
         *s.record(Caller(), "gc", ROOT_INO, "/", metadata={"unlinked": len(unlinked), "strays": len(strays)}),
     )
-    blocks, size = rows[0][0]
+    (dropped, text_bytes), (blocks, size) = rows[1][0], rows[2][0]
     s.blocks.clear()
-    return Swept(blocks, size, len(unlinked), len(strays))
+    return Swept(blocks, size + text_bytes, len(unlinked), len(strays), dropped)
 
 
 def reap(fs: Filesystem) -> Op[int]:

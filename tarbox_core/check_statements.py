@@ -84,8 +84,9 @@ CONTENT = Statement(
     "check.content",
     f"""with {_INODES} select i.ino, i.size, length(i.inline) from inodes i
     where i.nlink > 0 and (case when i.mode & 61440 = 32768
-        then (i.inline is not null) <> (i.size <= $4) or length(i.inline) <> i.size
-        else i.inline is not null or (i.mode & 61440 = 40960) <> (i.target is not null) or (i.target is not null and length(i.target) <> i.size) end)
+        then (i.inline is not null) <> (i.size <= $4 and i.packed is null) or length(i.inline) <> i.size
+        else i.inline is not null or i.packed is not null or (i.mode & 61440 = 40960) <> (i.target is not null)
+            or (i.target is not null and length(i.target) <> i.size) end)
     order by i.ino""",
     (*_SESSION, "int8"),
     ("int8", "int8", "int4"),
@@ -95,18 +96,18 @@ CONTENT = Statement(
 PAST_END = Statement(
     "check.past_end",
     f"""with {_INODES}, {_CHUNKS}, {_PLACES} select p.ino, min(p.place) from places p join inodes i on i.ino = p.ino
-    where i.nlink > 0 and (p.place * $4 >= i.size or i.inline is not null) group by p.ino order by p.ino""",
+    where i.nlink > 0 and i.packed is null and (p.place * $4 >= i.size or i.inline is not null) group by p.ino order by p.ino""",
     (*_SESSION, "int8"),
     ("int8", "int8"),
     safe=True,
 )
-# ino, bytes stored as the inode says, as its blocks say. $4: block size.
+# ino, bytes stored as the inode says, as its blocks say; a packed file says what it would store. $4: block size.
 STORED = Statement(
     "check.stored",
     f"""with {_INODES}, {_CHUNKS}, {_PLACES}, sums as (
         select i.ino, i.blocks, case when i.inline is not null then i.size
             else (select coalesce(sum(greatest(0, least($4, i.size - p.place * $4))), 0)::int8 from places p where p.ino = i.ino) end as held
-        from inodes i where i.nlink > 0 and i.mode & 61440 = 32768)
+        from inodes i where i.nlink > 0 and i.mode & 61440 = 32768 and i.packed is null)
     select ino, blocks, held from sums where blocks <> held order by ino""",
     (*_SESSION, "int8"),
     ("int8", "int8", "int8"),
@@ -142,7 +143,7 @@ BLOCK_USERS = Statement(
 UNLINKED = Statement(
     "check.unlinked",
     """select i.ino from inode i where i.tenant = $1 and i.layer = $2 and i.nlink = 0
-        and (i.inline is not null or i.blocks > 0 or not exists (
+        and (i.inline is not null or i.packed is not null or i.blocks > 0 or not exists (
             select from inode o where o.tenant = $1 and o.ino = i.ino and o.layer < $2 and o.layer <@ $3)) order by i.ino""",
     _SESSION,
     ("int8",),
@@ -165,6 +166,27 @@ STRAYS_DROP = Statement(
         and not exists (select from inode i where i.tenant = $1 and i.ino = e.ino and i.layer >= e.layer)""",
     ("int8", "int8[]"),
 )
+# ino, layer of versions whose text is not there, or of another size than theirs.
+TEXTLESS = Statement(
+    "check.textless",
+    """select i.ino, i.layer from inode i where i.tenant = $1 and i.packed is not null
+        and not exists (select from text_version t where t.tenant = $1 and t.hash = i.packed and t.size = i.size) order by 1, 2""",
+    ("int8",),
+    ("int8", "int8"),
+    safe=True,
+)
+# hash, size, lines of the texts behind $2, in order.
+TEXT_PAGE = Statement(
+    "check.texts",
+    "select t.hash, t.size, t.lines from text_version t where t.tenant = $1 and t.hash > $2 order by t.hash limit $3",
+    ("int8", "bytea", "int4"),
+    ("bytea", "int8", "int8"),
+    safe=True,
+)
+# A file whose content is that text.
+TEXT_USER = Statement(
+    "check.text_user", "select min(i.ino) from inode i where i.tenant = $1 and i.packed = $2", ("int8", "bytea"), ("int8",), safe=True
+)
 SET_LINKS = Statement(
     "check.set_links",
     "update inode set nlink = $4 where tenant = $1 and layer = $2 and ino = $3",
@@ -182,6 +204,17 @@ UNREFERENCED_DROP = Statement(
     """with used as materialized (select distinct substr(e.hashes, n * 32 + 1, 32) as hash from extent e
         cross join lateral generate_series(0, length(e.hashes) / 32 - 1) n where e.tenant = $1),
     gone as (delete from block b where b.tenant = $1 and not exists (select from used u where u.hash = b.hash) returning length(b.data) as size)
+    select count(*), coalesce(sum(size), 0)::int8 from gone""",
+    ("int8",),
+    ("int8", "int8"),
+)
+# The same holds of texts: those that are the content of no version, and no such text leans on.
+TEXTS_DROP = Statement(
+    "gc.texts",
+    """with recursive used(hash) as (
+        select i.packed from inode i where i.tenant = $1 and i.packed is not null
+        union select t.base from used u join text_version t on t.tenant = $1 and t.hash = u.hash where t.base is not null),
+    gone as (delete from text_version t where t.tenant = $1 and not exists (select from used u where u.hash = t.hash) returning length(t.data) as size)
     select count(*), coalesce(sum(size), 0)::int8 from gone""",
     ("int8",),
     ("int8", "int8"),

@@ -11,34 +11,37 @@ import errno
 from collections import deque
 from collections.abc import Callable
 
-from tarbox_core import access, audit, making, space
+from tarbox_core import access, audit, making, space, texts
 from tarbox_core import statements as sql
+from tarbox_core.blocks import puts as block_puts
 from tarbox_core.content import Pieces, chunk_of, hash_at, inline_max, stored_bytes, with_hashes
 from tarbox_core.effects import Op, Query, Row, Rows, finish, run
 from tarbox_core.errors import FsError, RetryableError
-from tarbox_core.hashing import digests
-from tarbox_core.inode import Change, changed, copied_up, found
+from tarbox_core.inode import Change, FileRow, changed, copied_up, file_row, found
 from tarbox_core.session import Ranges, Session
 from tarbox_core.types import HOLE, R_OK, W_OK, Attr, Caller
 
 FLUSH_AT = 8 << 20  # bytes gathered in one file
-PUT_AT_ONCE = 4 << 20  # bytes of blocks in one statement
 AHEAD = 1 << 20  # bytes fetched beyond a sequential read
 
 
 class OpenFile:
     """A regular file in use: what is stored of it, as far as this session has seen, and what is yet to be stored."""
 
-    def __init__(self, s: Session, generation: int, attr: Attr, inline: bytes | None, new: making.New | None = None) -> None:
+    direct = False
+    moves_head = False
+
+    def __init__(self, s: Session, generation: int, row: FileRow, new: making.New | None = None) -> None:
         self._s = s
         self.generation = generation  # the tree it belongs to
         self.operations: list[str] = []  # what was done to a new file, for the audit
         self.new = new  # it is not stored at all yet, and `stored` is what it will be without its content
-        self.ino = attr.ino
-        self.stored = attr
-        self.inline = inline  # the stored content of a small file
+        self.ino = row.attr.ino
+        self.stored = row.attr
+        self.whole = row.inline  # the stored content, where it is in one piece: of a small file, or of a packed one that was read
+        self.packed = row.packed
         self.chunks: dict[int, bytes] = {}  # hashes of the chunks seen so far
-        self.known = True  # inline and chunks belong to `stored`
+        self.known = True  # all these belong to `stored`
         self.pieces = Pieces(s.block_size)
         self.mtime = 0  # of the pieces
         self.late = False  # its mode, owner or times changed while another thread stored it as a new file
@@ -124,11 +127,8 @@ class OpenFile:
         ahead = offset == self._next and size < AHEAD // 2  # who asks for more reads ahead without our help
         self._next = end
         self._count_read(caller, end - offset)
-        if self.inline is not None:
-            base = {0: self.inline}
-        else:
-            needed = self.pieces.uncovered(offset, end)
-            base = (yield from self._fetch(needed, ahead=ahead, send=finish if final else run)) if needed else {}
+        needed = self.pieces.uncovered(offset, end)
+        base = (yield from self._fetch(needed, ahead=ahead, send=finish if final else run)) if needed else {}
         return self.pieces.read(offset, end, base)
 
     def _count_read(self, caller: Caller, size: int) -> None:
@@ -157,22 +157,27 @@ class OpenFile:
         rows = yield from run(sql.INODE_FULL(*self.key, self.ino))
         if self.stale and not rows[0]:
             raise FsError(errno.ESTALE, self.ino)  # its layer was removed
-        self._seen(found(rows[0], self.ino), rows[0][0][13])
+        self._seen(file_row(rows[0], self.ino))
 
-    def _seen(self, attr: Attr, inline: bytes | None) -> None:
-        self.stored = attr
-        self.inline = inline
+    def _seen(self, row: FileRow) -> None:
+        self.stored, self.whole, self.packed = row
         self.chunks = {}
         self.known = True
 
-    def refresh(self, attr: Attr, inline: bytes | None) -> None:
+    def refresh(self, row: FileRow) -> None:
         """The row as another open has just read it."""
+        attr = row.attr
         if attr.ctime >= self.stored.ctime and (attr.size, attr.mtime, attr.ctime) != (self.stored.size, self.stored.mtime, self.stored.ctime):
-            self._seen(attr, inline)
+            self._seen(row)
 
     def _fetch(self, needed: list[int], *, ahead: bool, send: Callable[..., Op[list[Rows]]]) -> Op[dict[int, bytes]]:
         """Stored blocks by their place, and what a sequential reader will want next into the cache. EIO where one is lost."""
         s = self._s
+        if self.packed is not None and self.whole is None:
+            self.whole = yield from texts.read(s, self.packed, self.ino, send)
+        whole = self.whole
+        if whole is not None:
+            return {index: whole[index * s.block_size : (index + 1) * s.block_size] for index in needed}
         if ahead:
             last = (self.stored.size - 1) // s.block_size
             needed = [*needed, *range(needed[-1] + 1, min(needed[-1] + AHEAD // s.block_size, last) + 1)]
@@ -199,7 +204,13 @@ class OpenFile:
                 raise RetryableError("40001", "the file changed")
             return base
         chunks = sorted({chunk_of(index) for index in needed})
-        extents, blocks = yield from send(sql.EXTENTS(*self.key, self.ino, chunks), sql.BLOCKS_AT(*self.key, self.ino, needed))
+        key = self.key
+        extents, blocks, packed = yield from send(
+            sql.EXTENTS(*key, self.ino, chunks), sql.BLOCKS_AT(*key, self.ino, needed), sql.INODE_PACKED(*key, self.ino)
+        )
+        if packed == [(True,)]:  # meanwhile: an old layer, or one that this session does not know to be old
+            self.known = False
+            raise RetryableError("40001", "the file was packed")
         self.chunks.update(dict.fromkeys(chunks, b""))
         self.chunks.update(extents)
         for index, digest, data in blocks:
@@ -271,7 +282,7 @@ class OpenFile:
             self._stored(after, content, {})
             return
         blocks = {n: self._block(n, size, base) for n in {*self.pieces, *((0,) if inline else ())}}
-        puts, hashes = self._puts(blocks)
+        puts, hashes = block_puts(s, blocks)
         new = {c: with_hashes(old[c], {n: h for n, h in hashes.items() if chunk_of(n) == c}) for c in old}
         changed = [c for c in sorted(new) if new[c] != old[c]]
         stored = (0 if inline is not None else row.blocks) - stored_bytes(old.items(), row.size, s.block_size)
@@ -296,14 +307,14 @@ class OpenFile:
         chunks = {chunk_of(index) for index in self.pieces} | {0}
         known: set[int] = set()
         queries: list[Query] = []
-        if not self.known or self.inline is None:
+        if not self.known or self.whole is None:
             known = chunks | {self._tail(self.stored)}
             partial = self._partial(self.size, self.size)
             queries = [sql.EXTENTS(*s.key, self.ino, sorted(known)), sql.BLOCKS_AT(*s.key, self.ino, partial)]
-        rows = yield from s.begin(sql.INODE_FULL(*s.key, self.ino), *queries, exclusive=(s.inode_lock(self.ino),))
+        rows = yield from texts.begin(s, self.ino, *queries)
         row = self._require_kept(rows[0])
         self._mixed = self._mixed or row.ctime != self.stored.ctime
-        inline = rows[0][0][13]
+        inline = file_row(rows[0], self.ino).inline
         if inline is not None:
             return row, inline, dict.fromkeys(chunks, b""), {0: inline}
         old = dict.fromkeys(known, b"") | dict(rows[1] if queries else ())
@@ -380,31 +391,16 @@ class OpenFile:
         start = index * self._s.block_size
         return self.pieces.read(start, min(start + self._s.block_size, size), base)
 
-    def _puts(self, blocks: dict[int, bytes]) -> tuple[list[Query], dict[int, bytes]]:
-        """The statements that store blocks (by place), at least one, and the blocks' hashes.
-
-        Sorted by hash, so that two files with the same blocks do not wait for each other in a circle.
-        """
-        s = self._s
-        hashes = dict(zip(blocks, digests(list(blocks.values())), strict=True))
-        unique = sorted({h: blocks[n] for n, h in hashes.items()}.items())
-        at_once = max(1, PUT_AT_ONCE // s.block_size)
-        groups = [unique[i : i + at_once] for i in range(0, len(unique), at_once)]
-        for digest, data in unique[-AHEAD // s.block_size :]:
-            s.blocks.put(digest, data, len(data))
-        return [sql.BLOCK_PUT(s.tenant, [h for h, _ in group], [d for _, d in group]) for group in groups], hashes
-
     def _content(self, attr: Attr, inline: bytes | None) -> Query:
         s = self._s
         return sql.INODE_CONTENT(s.tenant, s.layer, self.ino, attr.size, attr.blocks, inline, attr.mode, attr.mtime, attr.ctime)
 
     def _stored(self, attr: Attr, inline: bytes | None, chunks: dict[int, bytes]) -> None:
         """The transaction committed: this is what is stored now, and nothing is left to store."""
-        same = self.known and inline is None and self.inline is None and attr.size >= self.stored.size
-        self.stored = attr
-        self.inline = inline
-        self.chunks = (self.chunks | chunks) if same else chunks
-        self.known = True
+        same = self.known and inline is None and self.whole is None and attr.size >= self.stored.size
+        chunks = (self.chunks | chunks) if same else chunks
+        self._seen(FileRow(attr, inline))
+        self.chunks = chunks
         self.pieces.clear()
         self.killed = self.late = False
         self._written, self._writer = 0, None
@@ -420,7 +416,7 @@ class OpenFile:
             raise FsError(errno.EIO, self.ino)
         row = found(rows, self.ino)
         if row.ctime < then.ctime and (row.size, row.mtime) != (then.size, then.mtime):
-            self._seen(row, rows[0][13])
+            self._seen(file_row(rows, self.ino))
             raise FsError(errno.EIO, self.ino)
         return row
 
@@ -490,8 +486,8 @@ def open(
         raise FsError(errno.EROFS, ino)
     at = s.at
     rows = yield from (run if truncate else finish)(sql.INODE_FULL(s.tenant, at.layer, at.visible, ino))
-    attr = found(rows[0], ino)
-    inline = rows[0][0][13]
+    row = file_row(rows[0], ino)
+    attr = row.attr
     if attr.is_dir:
         raise FsError(errno.EISDIR, ino)
     if not attr.is_reg:
@@ -499,25 +495,26 @@ def open(
     if s.enforce:
         access.require(caller, attr, (R_OK if read else 0) | (W_OK if write or truncate else 0))
     if truncate:
-        file = s.opened(ino) or OpenFile(s, at.generation, attr, inline)
+        file = s.opened(ino) or OpenFile(s, at.generation, row)
         yield from file.truncate(caller, 0, kill_suid=kill_suid)
         return held(_kept(s, file))
-    return hold(s, at.generation, attr, inline, caller, kill_suid=kill_suid)
+    return hold(s, at.generation, row, caller, kill_suid=kill_suid)
 
 
 def hold(
-    s: Session, generation: int, attr: Attr, inline: bytes | None, caller: Caller, *, kill_suid: bool = False, new: making.New | None = None
+    s: Session, generation: int, row: FileRow, caller: Caller, *, kill_suid: bool = False, new: making.New | None = None
 ) -> OpenFile:
     """The session's OpenFile of an inode, whose row was just read from that generation's tree or is to be made, with one
     use more."""
+    attr = row.attr
     file = s.opened(attr.ino)
     if file is None or generation != file.generation:
-        file = _kept(s, OpenFile(s, generation, attr, inline, new))
+        file = _kept(s, OpenFile(s, generation, row, new))
         if new is not None:
             file.dirty_since = s.clock()
             s.waiting[new.parent, new.name] = file
     else:
-        file.refresh(attr, inline)
+        file.refresh(row)
     file.keep_cache = s.versions.get(attr.ino) == (attr.ctime, attr.size)
     if kill_suid and access.without_suid(attr.mode) != attr.mode:
         file.killed, file.mtime = True, s.clock()

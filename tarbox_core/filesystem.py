@@ -12,7 +12,7 @@ import stat
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from tarbox_core import access, audit, directory, file, inode, layer, making, path, xattr
+from tarbox_core import access, audit, directory, file, inode, layer, making, packing, path, xattr
 from tarbox_core import statements as sql
 from tarbox_core.directory import OpenDir
 from tarbox_core.effects import Op, finish, run
@@ -114,12 +114,13 @@ class Filesystem:
         opened = s.opened(ino)
         if opened is None:
             rows = yield from run(sql.INODE_FULL(*s.key, ino))
-            attr = inode.found(rows[0], ino)
+            row = inode.file_row(rows[0], ino)
+            attr = row.attr
             if not attr.is_reg:
                 raise FsError(errno.EISDIR if attr.is_dir else errno.EINVAL, ino)
             if s.enforce:
                 access.require(caller, attr, W_OK)
-            opened = OpenFile(s, generation, attr, rows[0][0][13])
+            opened = OpenFile(s, generation, row)
         yield from opened.truncate(caller, size, kill_suid=kill_suid)
         return opened.attr()
 
@@ -178,7 +179,7 @@ class Filesystem:
             return waiting.attr(), file.held(waiting)
         if making.may_wait(s, parent, name):
             attr, new = yield from making.postpone(s, caller, parent, name, stat.S_IFREG | mode & 0o7777)
-            opened = file.hold(s, generation, attr, b"", caller, new=new)
+            opened = file.hold(s, generation, inode.FileRow(attr, b""), caller, new=new)
             return opened.attr(), opened
         try:
             attr = yield from making.make(s, caller, parent, name, stat.S_IFREG | mode & 0o7777, final=exclusive)
@@ -190,7 +191,7 @@ class Filesystem:
             there = inode.found(rows[0], name)
             opened = yield from file.open(s, caller, there.ino, read=True, write=True, truncate=False, kill_suid=False)
             return opened.attr(), opened
-        return attr, file.hold(s, generation, attr, b"", caller)
+        return attr, file.hold(s, generation, inode.FileRow(attr, b""), caller)
 
     def open(
         self, caller: Caller, ino: int, *, read: bool = True, write: bool = False, truncate: bool = False, kill_suid: bool = False
@@ -318,6 +319,10 @@ class Filesystem:
 
     def delete_branch(self, caller: Caller, name: str) -> Op[Layer | None]:
         return layer.delete_branch(self.session, caller, name)
+
+    def packer(self, *, whole: bool = False) -> packing.Packer:
+        """What packs the text of old layers, step by step, behind the other verbs; `whole`: also what switches left."""
+        return packing.Packer(self.session, whole=whole)
 
     # --- path verbs
 

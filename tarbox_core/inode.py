@@ -6,6 +6,7 @@ import errno
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from tarbox_core import access
 from tarbox_core import statements as sql
@@ -29,6 +30,19 @@ def found(rows: Rows, subject: int | bytes) -> Attr:
     return Attr._make(rows[0][:ATTR_FIELDS])
 
 
+class FileRow(NamedTuple):
+    """What a regular file's row holds. Where there is neither, the content is in extents."""
+
+    attr: Attr
+    inline: bytes | None = None  # the content of a small file
+    packed: bytes | None = None  # the hash of the text that is the content
+
+
+def file_row(rows: Rows, subject: int | bytes) -> FileRow:
+    """The row of INODE_FULL. ENOENT where there is none."""
+    return FileRow(found(rows, subject), rows[0][ATTR_FIELDS], rows[0][ATTR_FIELDS + 2])
+
+
 def copied_up(s: Session, attrs: Iterable[Attr]) -> list[Query]:
     """What makes the rows of these inodes the head's own, where an older layer wrote them."""
     return [sql.INODE_COPY_UP(*s.key, ino) for ino in sorted({a.ino for a in attrs if a.layer != s.layer})]
@@ -39,7 +53,7 @@ def readlink(s: Session, caller: Caller, ino: int) -> Op[bytes]:
     rows = yield from finish(sql.INODE_FULL(*s.key, ino))
     if not rows[0]:
         raise FsError(errno.ENOENT, ino)
-    target = rows[0][0][14]
+    target = rows[0][0][ATTR_FIELDS + 1]
     if target is None:
         raise FsError(errno.EINVAL, ino)
     s.note(caller, "readlink", ino, s.names.path(ino))

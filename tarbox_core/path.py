@@ -8,7 +8,7 @@ from tarbox_core import access
 from tarbox_core import statements as sql
 from tarbox_core.effects import Op, run
 from tarbox_core.errors import FsError
-from tarbox_core.inode import found
+from tarbox_core.inode import ATTR_FIELDS, found
 from tarbox_core.session import Session
 from tarbox_core.types import NAME_MAX, PATH_MAX, ROOT_INO, SYMLOOP_MAX, X_OK, Attr, Caller
 
@@ -82,7 +82,7 @@ def _walk(s: Session, caller: Caller, path: bytes, *, follow: bool) -> Op[list[A
             if links > SYMLOOP_MAX:
                 raise FsError(errno.ELOOP, path)
             rows = yield from run(sql.INODE_FULL(*s.key, child.ino))
-            target = bytes(rows[0][0][14])
+            target = bytes(rows[0][0][ATTR_FIELDS + 1])
             names = _split(target, path) + names
             fresh = []
             if target.startswith(b"/"):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from tarbox_core import access
+from tarbox_core import access, blocks, texts
 from tarbox_core import statements as sql
 from tarbox_core.content import chunk_of, hash_at, inline_max, stored_bytes, with_hashes
 from tarbox_core.effects import Op, Query, finish, run
 from tarbox_core.errors import FsError, RetryableError
-from tarbox_core.inode import copied_up, found
+from tarbox_core.inode import FileRow, copied_up, file_row
 from tarbox_core.session import Session
 from tarbox_core.statements import CHUNK_BLOCKS
 from tarbox_core.types import (
@@ -38,7 +38,7 @@ def truncate(s: Session, file: OpenFile, caller: Caller, size: int, *, kill_suid
     cut_block = 0 if size <= inline_max(s.block_size) else size // s.block_size
     row, inline, old, base = yield from _begin(s, file, min(size, file.stored.size), [cut_block])
     if row.size != file.stored.size:
-        file.refresh(row, inline)
+        file.refresh(FileRow(row, inline))
         raise RetryableError("40001", "the file changed")
     kill = kill_suid or file.killed
     after = row._replace(size=size, mode=access.without_suid(row.mode) if kill else row.mode)
@@ -47,11 +47,11 @@ def truncate(s: Session, file: OpenFile, caller: Caller, size: int, *, kill_suid
         cut = () if inline is not None else (sql.EXTENT_CUT(*s.key, file.ino, 0),)
         yield from _finish(s, file, caller, "truncate", row, after._replace(blocks=size), content, {}, list(cut))
     else:
-        blocks: dict[int, bytes] = {}
+        data: dict[int, bytes] = {}
         new = dict(old)
         cuts = []
         if inline is not None:
-            blocks = {0: inline} if inline else {}
+            data = {0: inline} if inline else {}
             new = {0: b""}
         elif size < row.size:
             index, keep = divmod(size, s.block_size)
@@ -59,8 +59,8 @@ def truncate(s: Session, file: OpenFile, caller: Caller, size: int, *, kill_suid
             cuts = [sql.EXTENT_CUT(*s.key, file.ino, last + 1)]
             new = {last: old.get(last, b"")[: (index % CHUNK_BLOCKS) * HASH_SIZE]}
             if keep and hash_at(old, index) != HOLE:
-                blocks = {index: base[index][:keep]}
-        puts, hashes = file._puts(blocks)
+                data = {index: base[index][:keep]}
+        puts, hashes = blocks.puts(s, data)
         for index, digest in hashes.items():
             new[chunk_of(index)] = with_hashes(new.get(chunk_of(index), b""), {index: digest})
         held = row.blocks if inline is None else 0
@@ -100,7 +100,7 @@ def _punch(s: Session, file: OpenFile, caller: Caller, start: int, end: int, gro
     if inline is not None:
         content = inline[:start] + bytes(max(0, stop - start)) + inline[stop:] if start < stop else inline
         if after.size > inline_max(size):
-            puts, hashes = file._puts({0: content} if content else {})
+            puts, hashes = blocks.puts(s, {0: content} if content else {})
             new = {0: with_hashes(b"", hashes)}
             held = stored_bytes(new.items(), after.size, size)
             yield from _finish(s, file, caller, "fallocate", row, after._replace(blocks=held), None, new, puts)
@@ -109,7 +109,7 @@ def _punch(s: Session, file: OpenFile, caller: Caller, start: int, end: int, gro
             yield from _finish(s, file, caller, "fallocate", row, after._replace(blocks=after.size), content, {}, [])
     else:
         holes: dict[int, bytes] = {}
-        blocks: dict[int, bytes] = {}
+        rewritten: dict[int, bytes] = {}
         for chunk, hashes_then in old.items():
             for index in range(chunk * CHUNK_BLOCKS, chunk * CHUNK_BLOCKS + len(hashes_then) // HASH_SIZE):
                 lo, hi = max(start - index * size, 0), min(stop - index * size, size)
@@ -119,8 +119,8 @@ def _punch(s: Session, file: OpenFile, caller: Caller, start: int, end: int, gro
                 if data is None or (lo == 0 and hi >= len(data)):
                     holes[index] = HOLE
                 else:
-                    blocks[index] = data[:lo].ljust(lo, b"\0") + bytes(min(hi, len(data)) - min(lo, len(data))) + data[hi:]
-        puts, hashes = file._puts(blocks)
+                    rewritten[index] = data[:lo].ljust(lo, b"\0") + bytes(min(hi, len(data)) - min(lo, len(data))) + data[hi:]
+        puts, hashes = blocks.puts(s, rewritten)
         changes = holes | hashes
         new = {c: with_hashes(old[c], {n: h for n, h in changes.items() if chunk_of(n) == c}) for c in old}
         held = row.blocks + stored_bytes(new.items(), after.size, size) - stored_bytes(old.items(), row.size, size)
@@ -139,18 +139,13 @@ def _begin(
 ) -> Op[tuple[Attr, bytes | None, dict[int, bytes], dict[int, bytes]]]:
     """Under the inode's lock: its row and inline content, the chunks from `start` on, and the stored blocks wanted."""
     first = chunk_of(start // s.block_size)
-    rows = yield from s.begin(
-        sql.INODE_FULL(*s.key, file.ino),
-        sql.EXTENTS_FROM(*s.key, file.ino, first),
-        sql.BLOCKS_AT(*s.key, file.ino, wanted),
-        exclusive=(s.inode_lock(file.ino),),
-    )
-    row = found(rows[0], file.ino)
+    rows = yield from texts.begin(s, file.ino, sql.EXTENTS_FROM(*s.key, file.ino, first), sql.BLOCKS_AT(*s.key, file.ino, wanted))
+    row, inline, _ = file_row(rows[0], file.ino)
     old: dict[int, bytes] = dict(rows[1])
     base = {n: data for n, _, data in rows[2]}
     if any(hash_at(old, n) != HOLE and n not in base for n in wanted if chunk_of(n) in old):
         raise FsError(errno.EIO, file.ino)
-    return row, rows[0][0][13], old, base
+    return row, inline, old, base
 
 
 def _finish(
@@ -178,7 +173,7 @@ def _finish(
         *s.tell(file.ino),
         *s.record(caller, operation, file.ino, s.names.path(file.ino), metadata={"size": [row.size, after.size]}),
     )
-    file._seen(after, inline)
+    file._seen(FileRow(after, inline))
     file.mtime = max(file.mtime, now)
 
 
@@ -189,16 +184,19 @@ def seek(s: Session, file: OpenFile, offset: int, whence: int) -> Op[int]:
         raise FsError(errno.EINVAL, file.ino)
     if offset < 0 or offset >= size:
         raise FsError(errno.ENXIO, file.ino)
-    rows = yield from run(sql.INODE_FULL(*file.key, file.ino), sql.EXTENTS_FROM(*file.key, file.ino, chunk_of(offset // s.block_size)))
-    found(rows[0], file.ino)
-    if rows[0][0][13] is not None and size <= inline_max(s.block_size):
+    # The row is read last: packing may take an old layer's extents away between the two.
+    key = file.key
+    rows = yield from run(sql.EXTENTS_FROM(*key, file.ino, chunk_of(offset // s.block_size)), sql.INODE_FULL(*key, file.ino))
+    attr, inline, packed = file_row(rows[1], file.ino)
+    if inline is not None and size <= inline_max(s.block_size):
         return offset if whence == SEEK_DATA else size
-    chunks: dict[int, bytes] = dict(rows[1])
-    in_inline = rows[0][0][13] is not None
+    in_one_piece = inline is not None or packed is not None
+    chunks: dict[int, bytes] = {} if in_one_piece else dict(rows[0])
+    solid = -(-attr.size // s.block_size) if in_one_piece else 0  # blocks without holes
     last = (size - 1) // s.block_size
     index = offset // s.block_size
     while index <= last:
-        is_data = hash_at(chunks, index) != HOLE or file.pieces.get(index) is not None or (in_inline and index == 0)
+        is_data = index < solid or hash_at(chunks, index) != HOLE or file.pieces.get(index) is not None
         if is_data == (whence == SEEK_DATA):
             return max(offset, index * s.block_size)
         if not is_data and not file.pieces and chunk_of(index) not in chunks:

@@ -89,6 +89,7 @@ TENANT_USAGE = Statement(
            coalesce(sum(size) filter (where mode & 61440 = 32768 and nlink > 0), 0)::int8,
            (select coalesce(sum(length(b.data)), 0)::int8 from block b where b.tenant = $1)
                + (select coalesce(sum(length(i.inline)), 0)::int8 from inode i where i.tenant = $1)
+               + (select coalesce(sum(length(t.data)), 0)::int8 from text_version t where t.tenant = $1)
     from inodes""",
     _SESSION,
     ("int8", "int8", "int8", "int8"),
@@ -227,13 +228,17 @@ INODE = Statement(
     _ATTR,
     safe=True,
 )
-# With the content of a small file (null where it has extents) and a symbolic link's target.
+# With the content of a small file, a symbolic link's target, and the text that is the content; null where it is not so.
 INODE_FULL = Statement(
     "inode.full",
-    f"select {_ATTR_COLUMNS}, i.inline, i.target from inode i where i.ino = $4 and {_INODE}",
+    f"select {_ATTR_COLUMNS}, i.inline, i.target, i.packed from inode i where i.ino = $4 and {_INODE}",
     (*_SESSION, "int8"),
-    (*_ATTR, "bytea", "bytea"),
+    (*_ATTR, "bytea", "bytea", "bytea"),
     safe=True,
+)
+# Behind what read a file's extents: whether they were its content. Packing takes those of old layers away.
+INODE_PACKED = Statement(
+    "inode.packed", f"select i.packed is not null from inode i where i.ino = $4 and {_INODE}", (*_SESSION, "int8"), ("bool",), safe=True
 )
 INODE_PUT = Statement(
     "inode.put",
@@ -244,8 +249,8 @@ INODE_PUT = Statement(
 )
 INODE_COPY_UP = Statement(
     "inode.copy_up",
-    f"""insert into inode (tenant, layer, ino, mode, uid, gid, nlink, size, blocks, rdev, atime, mtime, ctime, parent, target, inline)
-    select $1, $2, i.ino, i.mode, i.uid, i.gid, i.nlink, i.size, i.blocks, i.rdev, i.atime, i.mtime, i.ctime, i.parent, i.target, i.inline
+    f"""insert into inode (tenant, layer, ino, mode, uid, gid, nlink, size, blocks, rdev, atime, mtime, ctime, parent, target, inline, packed)
+    select $1, $2, i.ino, i.mode, i.uid, i.gid, i.nlink, i.size, i.blocks, i.rdev, i.atime, i.mtime, i.ctime, i.parent, i.target, i.inline, i.packed
     from (select i.* from inode i where i.ino = $4 and {_INODE}) i where i.layer <> $2 on conflict do nothing""",
     (*_SESSION, "int8"),
     safe=True,
@@ -282,6 +287,13 @@ INODE_CONTENT = Statement(
     ("int8", "int8", "int8", "int8", "int8", "bytea", "int4", "int8", "int8"),
     safe=True,
 )
+# A packed file's content is inline or in extents from now on.
+INODE_UNPACK = Statement(
+    "inode.unpack",
+    "update inode set packed = null, inline = $4, blocks = size where tenant = $1 and layer = $2 and ino = $3",
+    ("int8", "int8", "int8", "bytea"),
+    safe=True,
+)
 # Removes what the head's layer holds of an unlinked inode. Where an older layer's row would show through, a row with
 # nlink 0 stays.
 INODE_REAP = Statement(
@@ -290,7 +302,7 @@ INODE_REAP = Statement(
     older as (select 1 from inode i where i.tenant = $1 and i.ino = $4 and i.layer < $2 and i.layer <@ $3 limit 1),
     extents as (delete from extent e where e.tenant = $1 and e.ino = $4 and e.layer = $2 and exists (select from dead)),
     xattrs as (delete from xattr x where x.tenant = $1 and x.ino = $4 and x.layer = $2 and exists (select from dead)),
-    kept as (update inode i set inline = null, size = 0, blocks = 0
+    kept as (update inode i set inline = null, packed = null, size = 0, blocks = 0
         where i.tenant = $1 and i.ino = $4 and i.layer = $2 and i.nlink = 0 and exists (select from older))
     delete from inode i where i.tenant = $1 and i.ino = $4 and i.layer = $2 and i.nlink = 0 and not exists (select from older)""",
     (*_SESSION, "int8"),
