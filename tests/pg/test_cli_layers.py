@@ -194,7 +194,7 @@ def test_squash(tarbox: Tarbox) -> None:
     assert (shown["removed"], shown["layer"]["name"], shown["layer"]["parent"]) == (1, "c4", None)
     assert [layer["name"] for layer in tarbox.json("layer", "list")] == ["c4", "c5", None]
     assert tarbox("cat", "--layer", "c4", "/f") == b"4"
-    for words in (["c4"], ["c4.."], ["a", "b", "c"]):
+    for words in (["c4"], ["c4.."], ["..c4"]):
         assert "A..B" in tarbox.fails("layer", "squash", *words, "--yes", status=2)
     assert "no run of layers" in tarbox.fails("layer", "squash", "c5..c4", "--yes")
     assert "one layer" in tarbox.fails("layer", "squash", "c5..c5", "--yes")

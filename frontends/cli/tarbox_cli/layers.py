@@ -175,21 +175,15 @@ def delete(options: Namespace, out: Output) -> int:
 
 
 def squash_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("layers", metavar="A..B", nargs="+", type=layer_range, help="the first and the last layer of a run; A B is the same")
+    parser.add_argument("first", metavar="A[..B]", type=layer_range, help="the first and the last layer of a run: A..B, or A B")
+    parser.add_argument("last", metavar="B", nargs="?", type=layer_word)
     parser.add_argument("--yes", "-y", action="store_true", help="do not ask")
 
 
-def pair(words: list[str], command: str) -> tuple[str, str]:
-    """The two layers of `A..B` or `A B`."""
-    if len(words) == 1:
-        words = list(words[0].partition("..")[::2])
-    if len(words) != 2 or not all(words):
-        raise UsageError("which layers? A..B, or A B", command)
-    return words[0], words[1]
-
-
 def squash(options: Namespace, out: Output) -> int:
-    first, last = pair(options.layers, "layer squash")
+    first, last = (options.first, options.last) if options.last is not None else options.first.partition("..")[::2]
+    if not first or not last:
+        raise UsageError("which layers? A..B, or A B", "layer squash")
     with enter(options, changes=True) as session:
         start, end = _find(session, first), _find(session, last)
         if not options.yes:

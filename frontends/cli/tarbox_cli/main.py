@@ -188,7 +188,7 @@ def _help(command: Command) -> str:
     parser.epilog = f"example:\n  {command.example}"
     others = family(command.words)
     if others:
-        parser.epilog += "\n\nsee also:\n" + "\n".join(f"  tarbox {other.words:<16} {other.summary}" for other in others)
+        parser.epilog += "\n\nsee also:\n" + "\n".join(f"  tarbox {other.words:<20} {other.summary}" for other in others)
     os.environ.setdefault("COLUMNS", str(min(shutil.get_terminal_size().columns, 110)))
     return parser.format_help().rstrip()
 
