@@ -8,7 +8,7 @@ from itertools import compress
 from operator import not_
 from typing import Final, NamedTuple
 
-from tarbox_core.delta.anchors import anchors
+from tarbox_core.delta.anchors import ENOUGH, anchors
 from tarbox_core.delta.lcs import Pairs, by_bits, by_pairs, equal_front
 
 _CELLS: Final = 2048  # cells of by_bits that cost one step
@@ -96,7 +96,7 @@ def _pair(a: list[bytes], b: list[bytes], budget: Budget) -> tuple[Pairs, bool]:
         return (by_pairs if by_count < by_cells else by_bits)(a, b), True
     if budget.spend(_ANCHORS * (len(a) + len(b))):
         pairs = anchors(a, b)
-        if pairs:
+        if ENOUGH * len(pairs) >= min(len(a), len(b)):
             return pairs, False
     return _slide(a, b, budget), True
 

@@ -12,12 +12,12 @@ from typing import Final
 from tarbox_core.delta.lcs import Pairs, by_pairs, equal_front
 
 _WIDEST: Final = 64  # lines of a run
-_ENOUGH: Final = 64  # one anchor for so many lines is enough
+ENOUGH: Final = 64  # one anchor for so many lines says that the sequences belong together
 
 
 def anchors(a: Sequence[Hashable], b: Sequence[Hashable]) -> Pairs:
     """The longest ascending chain of pairs (x, y), a[x] == b[y], each beginning a run that is unique in both; maybe none."""
-    wanted = min(len(a), len(b)) / _ENOUGH
+    wanted = min(len(a), len(b)) / ENOUGH
     best: Pairs = []
     width = 1
     while True:

@@ -19,8 +19,8 @@ from tarbox_core.delta.text import begins_line, count_lines, line_end, split_lin
 BUDGET: Final = 10_000_000  # steps: about three seconds
 _SMALL: Final = 1 << 20  # bytes of both texts that are aligned without looking for windows
 _WINDOW: Final = 4 << 10  # bytes of each text in the first window; then four times as many each time
-_NEAR: Final = 64 << 10  # bytes of the old text in which a few lines here and there may differ before windows are looked at
-_PARTED: Final = 4  # lines in a row that may
+_NEAR: Final = 64  # places where a few lines may differ before windows are looked at
+_PARTED: Final = 4  # lines in a row that may differ there
 _TRUSTED: Final = 16 << 10  # bytes of equal text that are trusted after windows of any size
 _PATIENCE: Final = 1 << 20  # bytes by which windows may exceed the text that they led through
 
@@ -81,8 +81,8 @@ def _before_equal_lines(old: bytes, new: bytes, start: int) -> tuple[int, int]:
 
 def _meeting_near(old: bytes, new: bytes, i: int, j: int, old_end: int, new_end: int) -> tuple[int, int] | None:
     """Where two texts that part at i and j run together again for a window's length, if but a few lines here and there differ before."""
-    stop, parted = i + _NEAR, 0
-    while i < stop and parted < _PARTED:
+    parted = 0
+    for _ in range(_NEAR):
         i_next, j_next = line_end(old, i, old_end), line_end(new, j, new_end)
         best = (0, i_next, j_next)
         for x, y in ((i_next, j_next), (i, j_next), (i_next, j)):
@@ -93,6 +93,8 @@ def _meeting_near(old: bytes, new: bytes, i: int, j: int, old_end: int, new_end:
                 best = (equal, x + equal, y + equal)
         equal, i, j = best
         parted = 0 if equal else parted + 1
+        if parted == _PARTED:
+            break
     return None
 
 

@@ -34,16 +34,14 @@ def by_pairs(a: Sequence[Hashable], b: Sequence[Hashable]) -> Pairs:
 
     Time grows with the number of such pairs and the logarithm of the answer's length.
     """
-    where: dict[Hashable, list[int]] = {}
-    for x in range(len(a) - 1, -1, -1):
-        where.setdefault(a[x], []).append(x)
+    where = _positions(a)
     xs: list[int] = []
     ys: list[int] = []
     before: list[int] = []  # of a pair: the pair that precedes it in the longest subsequence ending with it, or -1
     ends: list[int] = []  # by length - 1: the smallest x at which a subsequence of that length can end
     pairs: list[int] = []  # and the pair that it ends with
     for y, element in enumerate(b):
-        for x in where.get(element, ()):  # descending: no two pairs of one y follow each other
+        for x in reversed(where.get(element, ())):  # descending: no two pairs of one y follow each other
             if not ends or x > ends[-1]:
                 length = len(ends)
                 ends.append(x)
@@ -74,9 +72,9 @@ def by_bits(a: Sequence[Hashable], b: Sequence[Hashable]) -> Pairs:
     """
     if len(a) < len(b):  # the shorter one is walked, the longer one lies in the integers
         return [(x, y) for y, x in by_bits(b, a)]
-    masks: dict[Hashable, int] = {}
-    for x, element in enumerate(a):
-        masks[element] = masks.get(element, 0) | 1 << x
+    if not b:
+        return []
+    masks = {element: _mask(positions) for element, positions in _positions(a).items()}
     full = (1 << len(a)) - 1
 
     def rows(row: int, first: int, last: int) -> list[int]:
@@ -110,3 +108,19 @@ def by_bits(a: Sequence[Hashable], b: Sequence[Hashable]) -> Pairs:
                 found.append((x, y))
     found.reverse()
     return found
+
+
+def _positions(a: Sequence[Hashable]) -> dict[Hashable, list[int]]:
+    """Where each element occurs, ascending."""
+    where: dict[Hashable, list[int]] = {}
+    for x, element in enumerate(a):
+        where.setdefault(element, []).append(x)
+    return where
+
+
+def _mask(positions: list[int]) -> int:
+    """The number with these bits, in time that grows with the highest and not with highest times their number."""
+    bits = bytearray(positions[-1] // 8 + 1)
+    for x in positions:
+        bits[x >> 3] |= 1 << (x & 7)
+    return int.from_bytes(bits, "little")
