@@ -17,13 +17,24 @@ def flush(s: Session, limit: int = 1) -> Op[None]:
     """Write the records gathered so far, where there are `limit` or more. They stay for the next try if that fails."""
     if len(s.records) < limit:
         return
-    batch, s.records = s.records, []
+    batch = _taken(s)
     columns = [list(column) for column in zip(*batch, strict=True)]
     try:
         yield from finish(*((sql.AUDIT_MANY(s.tenant, s.layer, *columns),) if batch else ()))
     except BaseException:
-        s.records[:0] = batch
+        s.records.extendleft(reversed(batch))
         raise
+
+
+def _taken(s: Session) -> list[tuple[int, str, int, str | None, int, int, int, int]]:
+    """The records so far; other threads may be adding to them, or taking, meanwhile."""
+    batch = []
+    for _ in range(len(s.records)):
+        try:
+            batch.append(s.records.popleft())
+        except IndexError:
+            break
+    return batch
 
 
 def failing(s: Session, caller: Caller, operation: str, ino: int, name: bytes | None, op: Op[R]) -> Op[R]:

@@ -64,6 +64,7 @@ class Names:
 
     def __init__(self, limit: int = 65536) -> None:
         self._names: Lru[int, tuple[int, bytes]] = Lru(limit)
+        self.root = b""  # the path of the root, where that is not "/"
 
     def saw(self, ino: int, parent: int, name: bytes) -> None:
         self._names.put(ino, (parent, name))
@@ -86,7 +87,7 @@ class Names:
         parts = [] if name is None else [name]
         for _ in range(4096):
             if ino == ROOT_INO:
-                parts.append(b"")
+                parts.append(self.root)
                 return b"/".join(reversed(parts)).decode("utf-8", "backslashreplace") or "/"
             seen = self._names.get(ino)
             if seen is None:

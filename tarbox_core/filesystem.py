@@ -18,6 +18,7 @@ from tarbox_core.directory import OpenDir
 from tarbox_core.effects import Op, finish, run
 from tarbox_core.errors import FsError
 from tarbox_core.file import OpenFile
+from tarbox_core.handles import DirHandle, FileHandle
 from tarbox_core.layer import HEAD, Branch, Layer, Switched
 from tarbox_core.session import BLOCK_CACHE, Session
 from tarbox_core.types import NAME_MAX, W_OK, Attr, Caller, StatFs, TenantInfo
@@ -27,6 +28,7 @@ R = TypeVar("R")
 STATFS_TOTAL = 1 << 50  # a database has no end that it could tell
 STATFS_FILES = 1 << 40
 COPY_AT_ONCE = 4 << 20
+NEVER = 1 << 62  # more records than there will be
 
 __all__ = ["Filesystem", "OpenDir", "OpenFile"]
 
@@ -168,7 +170,7 @@ class Filesystem:
 
     # --- open files and directories
 
-    def create(self, caller: Caller, parent: int, name: bytes, mode: int, *, exclusive: bool = False) -> Op[tuple[Attr, OpenFile]]:
+    def create(self, caller: Caller, parent: int, name: bytes, mode: int, *, exclusive: bool = False) -> Op[tuple[Attr, FileHandle]]:
         """Make and open a regular file; without `exclusive` one that is there is opened."""
         s = self.session
         generation = s.at.generation
@@ -195,16 +197,16 @@ class Filesystem:
 
     def open(
         self, caller: Caller, ino: int, *, read: bool = True, write: bool = False, truncate: bool = False, kill_suid: bool = False
-    ) -> Op[OpenFile]:
+    ) -> Op[FileHandle]:
         """The inode's OpenFile, with one use more: each open wants its release."""
         s = self.session
         op = file.open(s, caller, ino, read=read, write=write, truncate=truncate, kill_suid=kill_suid)
         return making.settling(s, audit.failing(s, caller, "open", ino, None, op), ino=ino)
 
-    def opendir(self, caller: Caller, ino: int) -> Op[OpenDir]:
+    def opendir(self, caller: Caller, ino: int) -> Op[DirHandle]:
         return making.settling(self.session, directory.opendir(self.session, caller, ino), folder=ino)
 
-    def copy_range(self, caller: Caller, src: OpenFile, src_off: int, dst: OpenFile, dst_off: int, length: int) -> Op[int]:
+    def copy_range(self, caller: Caller, src: FileHandle, src_off: int, dst: FileHandle, dst_off: int, length: int) -> Op[int]:
         """copy_file_range(2) within the tree: how much was copied, 0 at the end of the source. Blocks are shared, not doubled."""
         data = yield from src.read(caller, src_off, min(length, COPY_AT_ONCE), final=False)
         return (yield from dst.write(caller, dst_off, data)) if data else 0
@@ -298,12 +300,18 @@ class Filesystem:
         return layer.view(self.session, self.tenant, word)
 
     def look(self, seen: TenantInfo) -> Filesystem:
-        """A read-only Filesystem of the same door on what `view` answered; it shares the blocks in memory."""
+        """A read-only Filesystem of the same door on what `view` answered; it shares the blocks in memory, and its records
+        are written with the door's."""
         s = self.session
-        fs = Filesystem(seen, s.clock, enforce=s.enforce, view=True, audit=s.audit, audit_batch=s.audit_batch)
+        fs = Filesystem(seen, s.clock, enforce=s.enforce, view=True, audit=s.audit, audit_batch=NEVER)
         fs.session.blocks = s.blocks
+        fs.session.records = s.records
         fs.session.alone = s.alone
         return fs
+
+    def describe(self, caller: Caller, word: str, message: str) -> Op[None]:
+        """Give a sealed layer another message."""
+        return layer.describe(self.session, caller, word, message)
 
     def delete_layer(self, caller: Caller, word: str) -> Op[Layer]:
         return layer.delete(self.session, caller, word)

@@ -102,6 +102,12 @@ def check_name(name: str) -> None:
         raise LayerError(errno.EINVAL, f"bad layer name {name!r}: {reason}")
 
 
+def check_message(message: str) -> None:
+    """LayerError for what cannot be the message of a layer."""
+    if len(message) > MESSAGE_MAX or "\0" in message:
+        raise LayerError(errno.EINVAL, f"bad message: at most {MESSAGE_MAX} characters, none of them NUL")
+
+
 def find(s: Session, word: str) -> Op[Layer]:
     """The layer of that name, or whose id begins so; "head" for the open one. ENOENT, EINVAL (ambiguous)."""
     if word == HEAD:
@@ -229,8 +235,7 @@ def checkpoint(s: Session, caller: Caller, name: str | None = None, message: str
     """
     if name is not None:
         check_name(name)
-    if len(message) > MESSAGE_MAX or "\0" in message:
-        raise LayerError(errno.EINVAL, f"bad message: at most {MESSAGE_MAX} characters, none of them NUL")
+    check_message(message)
     at, (taken,) = yield from _begin(s, sql.FIND(s.tenant, name or "", "", ""))
     if taken:
         raise LayerError(errno.EEXIST, f"a layer named {name!r} exists already: {taken[0][1][:SHOWN]}")
@@ -274,6 +279,18 @@ def switch(s: Session, caller: Caller, word: str) -> Op[Switched]:
     s.moved(stamp, ranges, at.epoch + 1)
     shown = rows[len(queries) + 2]
     return Switched(target, _layer(shown[0]) if shown else None)
+
+
+def describe(s: Session, caller: Caller, word: str, message: str) -> Op[None]:
+    """Give a sealed layer another message. ENOENT, EINVAL, EROFS."""
+    check_message(message)
+    yield from _begin(s)
+    layer = yield from find(s, word)
+    if layer.sealed_at is None:
+        raise LayerError(errno.EINVAL, f"layer {layer.short} is still written to: it gets its message with the checkpoint")
+    yield from finish(
+        sql.DESCRIBE(s.tenant, layer.stamp, message), *s.record(caller, "layer_describe", ROOT_INO, "/", metadata={"layer": layer.id, "message": message})
+    )
 
 
 # --- branches

@@ -59,6 +59,7 @@ SEAL = Statement(
     "update layer set name = $3, message = $4, automatic = $5, sealed_at = now() where tenant = $1 and layer = $2",
     ("int8", "int8", "text", "text", "bool"),
 )
+DESCRIBE = Statement("layer.describe", "update layer set message = $3 where tenant = $1 and layer = $2", ("int8", "int8", "text"))
 OPEN = Statement("layer.open", "insert into layer (tenant, layer, parent) values ($1, $2, $3)", ("int8", "int8", "int8"))
 LINE_OPEN = Statement(
     "line.open", "insert into line (tenant, line, fork, below) values ($1, $2, $3, $4)", ("int8", "int4", "int8", "int8multirange")

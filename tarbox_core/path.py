@@ -13,6 +13,13 @@ from tarbox_core.session import Session
 from tarbox_core.types import NAME_MAX, PATH_MAX, ROOT_INO, SYMLOOP_MAX, X_OK, Attr, Caller
 
 
+class Reserved(Exception):
+    """A walk came to a name in the root that the tree does not hold; `rest` is what follows it."""
+
+    def __init__(self, rest: list[bytes]) -> None:
+        self.rest = rest
+
+
 def _split(path: bytes, whole: bytes) -> list[bytes]:
     if len(path) >= PATH_MAX:
         raise FsError(errno.ENAMETOOLONG, whole)
@@ -24,15 +31,16 @@ def _split(path: bytes, whole: bytes) -> list[bytes]:
     return names
 
 
-def resolve(s: Session, caller: Caller, path: bytes, *, follow: bool = True) -> Op[Attr]:
+def resolve(s: Session, caller: Caller, path: bytes, *, follow: bool = True, reserved: bytes = b"") -> Op[Attr]:
     """The inode a path leads to. ENOENT, ENOTDIR, ELOOP (over 40 links), EACCES, ENAMETOOLONG, EINVAL (NUL).
 
-    A path that ends in "/" must lead to a directory, and its last symbolic link is followed.
+    A path that ends in "/" must lead to a directory, and its last symbolic link is followed. Reserved is raised where it
+    leads through the `reserved` name in the root.
     """
     if not path:
         raise FsError(errno.ENOENT, path)
     must_be_dir = path.endswith((b"/", b"/.", b"/.."))
-    trail = yield from _walk(s, caller, path, follow=follow or must_be_dir)
+    trail = yield from _walk(s, caller, path, follow=follow or must_be_dir, reserved=reserved)
     if must_be_dir and not trail[-1].is_dir:
         raise FsError(errno.ENOTDIR, path)
     return s.current(trail[-1])
@@ -40,18 +48,23 @@ def resolve(s: Session, caller: Caller, path: bytes, *, follow: bool = True) -> 
 
 def resolve_parent(s: Session, caller: Caller, path: bytes) -> Op[tuple[Attr, bytes]]:
     """The directory of a path and its last name, which need not exist. EINVAL where there is no last name ("/", "..")."""
-    names = _split(path, path)
-    last = path.rstrip(b"/").rpartition(b"/")[2]
-    if not names or last in (b".", b".."):
-        raise FsError(errno.EINVAL if path else errno.ENOENT, path)
-    directory = path.rstrip(b"/")[: -len(last)] or b"/"
+    directory, last = split_last(path)
     trail = yield from _walk(s, caller, directory, follow=True)
     if not trail[-1].is_dir:
         raise FsError(errno.ENOTDIR, path)
     return trail[-1], last
 
 
-def _walk(s: Session, caller: Caller, path: bytes, *, follow: bool) -> Op[list[Attr]]:
+def split_last(path: bytes) -> tuple[bytes, bytes]:
+    """The path of the directory, and the last name. EINVAL where there is none ("/", "..")."""
+    names = _split(path, path)
+    last = path.rstrip(b"/").rpartition(b"/")[2]
+    if not names or last in (b".", b".."):
+        raise FsError(errno.EINVAL if path else errno.ENOENT, path)
+    return path.rstrip(b"/")[: -len(last)] or b"/", last
+
+
+def _walk(s: Session, caller: Caller, path: bytes, *, follow: bool, reserved: bytes = b"") -> Op[list[Attr]]:
     """The inodes from the root to the end of the path, ".." and links taken."""
     names = _split(path, path)
     rows = yield from run(sql.WALK(*s.key, ROOT_INO, _plain(names)))
@@ -70,6 +83,8 @@ def _walk(s: Session, caller: Caller, path: bytes, *, follow: bool) -> Op[list[A
                 trail.pop()
             fresh = []
             continue
+        if name == reserved and here.ino == ROOT_INO:
+            raise Reserved(names)
         if not fresh:
             rows = yield from run(sql.WALK(*s.key, here.ino, _plain([name, *names])))
             fresh = [Attr._make(row) for row in rows[0][1:]]

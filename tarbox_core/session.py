@@ -16,6 +16,7 @@ They are taken in this order, each kind in the order of its keys.
 from __future__ import annotations
 
 import errno
+from collections import deque
 from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple
@@ -79,7 +80,7 @@ class Session:
         self.blocks: Lru[bytes, bytes] = Lru(block_cache)
         self.files: dict[int, OpenFile] = {}
         self.numbers: list[int] = []
-        self.records: list[tuple[int, str, int, str | None, int, int, int, int]] = []
+        self.records: deque[tuple[int, str, int, str | None, int, int, int, int]] = deque()
         self.defer = False  # new files may wait in memory for their first flush
         self.waiting: dict[tuple[int, bytes], OpenFile] = {}
         self.folders = Folders()

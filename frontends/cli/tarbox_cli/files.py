@@ -18,14 +18,14 @@ from tarbox_core.types import NOW, Attr
 
 if TYPE_CHECKING:
     from tarbox_cli.commands import Verbs
-    from tarbox_core.filesystem import OpenFile
+    from tarbox_core.handles import FileHandle
 
 
 # --- content, also for cp, put and get
 
 
 @contextmanager
-def opened(session: Session, path: bytes, file: OpenFile) -> Iterator[OpenFile]:
+def opened(session: Session, path: bytes, file: FileHandle) -> Iterator[FileHandle]:
     """Release an open file at the end. When the block succeeds, an error of the release is the command's error."""
     try:
         yield file
@@ -36,7 +36,7 @@ def opened(session: Session, path: bytes, file: OpenFile) -> Iterator[OpenFile]:
     session.run(path, file.release, session.caller)
 
 
-def open_for_writing(session: Session, place: Place, attr: Attr | None, mode: int, truncate: bool) -> tuple[Attr, OpenFile]:
+def open_for_writing(session: Session, place: Place, attr: Attr | None, mode: int, truncate: bool) -> tuple[Attr, FileHandle]:
     """The file at a place, made where `attr` says that nothing stands there."""
     if attr is None:
         return session.run(place.path, session.fs.create, session.caller, place.parent, place.name, mode, exclusive=True)
@@ -56,7 +56,7 @@ def refuse_special(attr: Attr, path: bytes) -> None:
         raise FsError(errno.EOPNOTSUPP, path)
 
 
-def put_bytes(session: Session, path: bytes, file: OpenFile, offset: int, data: bytes | memoryview, append: bool = False) -> None:
+def put_bytes(session: Session, path: bytes, file: FileHandle, offset: int, data: bytes | memoryview, append: bool = False) -> None:
     """Write all of `data`, and send it off when much has gathered in memory."""
     while len(data):
         done = session.run(path, file.write, session.caller, offset, data, append=append, kill_suid=session.kill_suid)
@@ -66,7 +66,7 @@ def put_bytes(session: Session, path: bytes, file: OpenFile, offset: int, data: 
         session.run(path, file.flush, session.caller)
 
 
-def pieces(session: Session, path: bytes, file: OpenFile) -> Iterator[tuple[int, bytes]]:
+def pieces(session: Session, path: bytes, file: FileHandle) -> Iterator[tuple[int, bytes]]:
     """(offset, bytes) of a file's content from start to end, holes as zeros."""
     offset = 0
     while True:

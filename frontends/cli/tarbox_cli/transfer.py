@@ -27,7 +27,7 @@ from tarbox_core.types import SEEK_DATA, SEEK_HOLE, Attr
 
 if TYPE_CHECKING:
     from tarbox_cli.commands import Verbs
-    from tarbox_core.filesystem import OpenFile
+    from tarbox_core.handles import FileHandle
 
 _DOTS: Final = (b"", b".", b"..")
 
@@ -355,7 +355,7 @@ class Getter(Transfer):
                 os.close(target)
             self._attributes(path, attr, scratch)
 
-    def _fill(self, file: OpenFile, path: bytes, attr: Attr, target: int, dest: bytes) -> None:
+    def _fill(self, file: FileHandle, path: bytes, attr: Attr, target: int, dest: bytes) -> None:
         session = self.session
         sparse = attr.blocks < attr.size
         size = file.attr().size
@@ -401,7 +401,7 @@ class Getter(Transfer):
         os.utime(at, ns=(attr.atime, attr.mtime), follow_symlinks=False)
 
 
-def tenant_pieces(session: Session, path: bytes, file: OpenFile, sparse: bool) -> Iterator[tuple[int, bytes]]:
+def tenant_pieces(session: Session, path: bytes, file: FileHandle, sparse: bool) -> Iterator[tuple[int, bytes]]:
     """(offset, bytes) of a tenant's file from start to end; without its holes where it is `sparse`."""
     size = file.attr().size
     start, end = 0, 0 if sparse else size

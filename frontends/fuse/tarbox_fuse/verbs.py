@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from tarbox_core.drivers.base import Driver
 from tarbox_core.effects import Batch, Op, Rows
 from tarbox_core.errors import TarboxError
-from tarbox_core.filesystem import Filesystem, OpenDir, OpenFile
+from tarbox_core.filesystem import Filesystem
+from tarbox_core.handles import DirHandle, FileHandle
 from tarbox_core.types import Attr, Caller, Entry
 
 if TYPE_CHECKING:
@@ -132,8 +133,8 @@ class Verbs:
         self._unchecked = 0
         self._stripes = [_Stripe(before_wait) for _ in range(_STRIPES)]
         self._numbers = itertools.count(1)
-        self._files: dict[int, OpenFile] = {}
-        self._dirs: dict[int, OpenDir] = {}
+        self._files: dict[int, FileHandle] = {}
+        self._dirs: dict[int, DirHandle] = {}
         self._trouble = ""
 
     # --- running
@@ -160,23 +161,23 @@ class Verbs:
 
     # --- handles
 
-    def file(self, fh: int) -> OpenFile:
+    def file(self, fh: int) -> FileHandle:
         """KeyError for a handle that was never given out: the transport's own fault."""
         return self._files[fh]
 
-    def open(self, caller: Caller, ino: int, **how: bool) -> tuple[int, OpenFile]:
+    def open(self, caller: Caller, ino: int, **how: bool) -> tuple[int, FileHandle]:
         with self._lock(ino):
             opened = self.run(lambda: self.fs.open(caller, ino, **how))
         return self._keep(opened), opened
 
-    def create(self, caller: Caller, parent: int, name: bytes, mode: int, *, exclusive: bool, truncate: bool) -> tuple[int, Attr, OpenFile]:
+    def create(self, caller: Caller, parent: int, name: bytes, mode: int, *, exclusive: bool, truncate: bool) -> tuple[int, Attr, FileHandle]:
         attr, opened = self.run(lambda: self.fs.create(caller, parent, name, mode, exclusive=exclusive))
         fh = self._keep(opened)
         if truncate and attr.size:  # somebody else made it since the kernel looked
             attr = self.setattr(caller, attr.ino, size=0)
         return fh, attr, opened
 
-    def _keep(self, opened: OpenFile) -> int:
+    def _keep(self, opened: FileHandle) -> int:
         fh = next(self._numbers)
         self._files[fh] = opened
         return fh
