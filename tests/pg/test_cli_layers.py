@@ -150,6 +150,13 @@ def test_branches(tarbox: Tarbox) -> None:
     assert lines == tarbox("layer", "branch", "list").decode().splitlines()
     assert lines[0].split() == ["BRANCH", "ON", "LAYER"] and lines[2].startswith("*  main") and lines[3].endswith(f"one ({one[:8]})")
     assert tarbox("layer", "branch", "delete", "late") == b"branch late deleted, its layers stay\n"
+    ended = tarbox("layer", "branch", "delete", "side").decode()
+    last = tarbox.json("layer", "list")[-2]["id"][:8]
+    assert ended == f"branch side deleted, its layers stay; what it had last is {last}: `tarbox layer branch side {last}` makes it anew\n"
+    tarbox("layer", "branch", "side", last)
+    assert tarbox.json("layer", "branch", "delete", "side") == {"deleted": "side", "last": None}
+    tarbox("layer", "branch", "side", last)
+    tarbox("--branch", "side", "touch", "/f")
     gone = tarbox.json("layer", "branch", "delete", "side")
     assert gone["deleted"] == "side" and tarbox("cat", "/f", "--layer", gone["last"]["id"]) == b"side"
     assert tarbox.fails("ls", "--branch", "side").endswith("has no branch 'side': see `tarbox layer branch list`")

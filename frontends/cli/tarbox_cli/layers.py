@@ -265,7 +265,7 @@ def branch_delete(options: Namespace, out: Output) -> int:
     if options.json:
         out.json({"deleted": options.name, "last": None if last is None else described(last)})
     else:
-        kept = "" if last is None else f"; what it had last is layer {called(last)}"
+        kept = "" if last is None else f"; what it had last is {called(last)}: `tarbox layer branch {options.name} {last.short}` makes it anew"
         out.line(f"branch {options.name} deleted, its layers stay{kept}")
     return 0
 
