@@ -12,13 +12,15 @@ import stat
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from tarbox_core import access, audit, directory, file, inode, layer, making, packing, path, xattr
+from tarbox_core import access, audit, compare, directory, file, history, inode, layer, making, packing, path, xattr
 from tarbox_core import statements as sql
+from tarbox_core.compare import Change, Comparison
 from tarbox_core.directory import OpenDir
 from tarbox_core.effects import Op, finish, run
 from tarbox_core.errors import FsError
 from tarbox_core.file import OpenFile
 from tarbox_core.handles import DirHandle, FileHandle
+from tarbox_core.history import Version
 from tarbox_core.layer import HEAD, Branch, Layer, Switched
 from tarbox_core.session import BLOCK_CACHE, Session
 from tarbox_core.types import NAME_MAX, W_OK, Attr, Caller, StatFs, TenantInfo
@@ -333,6 +335,20 @@ class Filesystem:
         return packing.Packer(self.session, whole=whole)
 
     # --- path verbs
+    def compare(self, older: str | None = None, newer: str = HEAD) -> Op[Comparison]:
+        """Two layers side by side; without the first, against the one that the second was begun on: for the head, the last
+        checkpoint."""
+        return compare.between(self.session, older, newer)
+
+    def changes(self, older: str | None = None, newer: str = HEAD, path: bytes | None = None) -> Op[list[Change]]:
+        """What changed between two layers, at a path and below. ENOENT: an unknown layer, or the path is in neither."""
+        comparison = yield from self.compare(older, newer)
+        return (yield from comparison.changes(path))
+
+    def history(self, path: bytes, limit: int | None = None) -> Op[list[Version]]:
+        """The layers in which what stands at a path changed, the newest first. ENOENT where nothing ever stood there."""
+        return history.history(self.session, path, limit)
+
 
     def resolve(self, caller: Caller, path_: bytes, *, follow: bool = True) -> Op[Attr]:
         return making.settling(self.session, path.resolve(self.session, caller, path_, follow=follow), every=True)

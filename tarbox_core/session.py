@@ -18,6 +18,7 @@ from __future__ import annotations
 import errno
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -61,6 +62,7 @@ class Session:
         audit_batch: int,
         block_cache: int = BLOCK_CACHE,
     ) -> None:
+        self.info = tenant
         self.tenant = tenant.id
         self.head = tenant.head
         self.at = Standing(tenant.epoch, 0, tenant.layer, tenant.visible)
@@ -110,6 +112,14 @@ class Session:
         return self.tenant, at.layer, at.visible
 
     def clock(self) -> int:
+    def beside(self, layer: int, visible: Ranges) -> Session:
+        """A session on another tree of the tenant, to read from in the midst of an operation. It shares the blocks in memory,
+        and leaves no record."""
+        there = replace(self.info, layer=layer, visible=visible)
+        made = Session(there, self._clock, enforce=False, read_only=True, view=True, audit=False, audit_batch=0)
+        made.blocks = self.blocks
+        return made
+
         """ns since the epoch, never the same twice and never going back: of two changes by this session, the later one
         shows."""
         self._latest = max(self._clock(), self._latest + 1)
