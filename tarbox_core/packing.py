@@ -43,9 +43,6 @@ class Packed(NamedTuple):
     def plus(self, other: Packed) -> Packed:
         return Packed(*(a + b for a, b in zip(self, other, strict=True)))
 
-    def plus(self, other: Packed) -> Packed:
-        return Packed(*(a + b for a, b in zip(self, other, strict=True)))
-
 
 class _Version(NamedTuple):
     """A version of a file that may be packed. `before`: the one before it; `other`: the file that had its name before."""

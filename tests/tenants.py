@@ -14,9 +14,12 @@ from typing import Any, TypeVar
 from tarbox_core import check, tenant
 from tarbox_core.drivers import migrate
 from tarbox_core.drivers.sync import SyncDriver
+from tarbox_core.drivers.packing import pack
 from tarbox_core.effects import Op
 from tarbox_core.errors import FsError
-from tarbox_core.filesystem import Filesystem, OpenFile
+from tarbox_core.filesystem import Filesystem
+from tarbox_core.handles import FileHandle
+from tarbox_core.packing import Packed
 from tarbox_core.types import ROOT_INO, Attr, Caller, Entry
 
 R = TypeVar("R")
@@ -180,8 +183,13 @@ class Tenant:
             return session.run(lambda: check.fsck(session.fs, repair=repair))
 
     def gc(self) -> check.Swept:
+    def pack(self) -> Packed:
+        with self._own_session() as session:
+            return pack(session.driver, session.fs)
+
         with self._own_session() as session:
             return session.run(lambda: check.gc(session.fs))
+            pack(session.driver, session.fs)
 
     @contextmanager
     def _own_session(self, alone: bool = True) -> Iterator[Session]:
@@ -200,6 +208,7 @@ class Tenant:
                     # What one of several sessions unlinked stays stored until a gc.
                     assert all(finding.kind == "unlinked" for finding in findings), f"fsck found damage after the test: {findings}"
                     swept = session.run(lambda: check.gc(session.fs))
+                    pack(session.driver, session.fs)
                     if swept != check.Swept(0, 0, 0, 0):
                         assert session.run(lambda: check.fsck(session.fs)) == [], "fsck found damage after gc"
         finally:

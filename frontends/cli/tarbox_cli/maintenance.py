@@ -78,8 +78,10 @@ def fsck(options: Namespace, out: Output) -> int:
 
 def gc(options: Namespace, out: Output) -> int:
     from tarbox_core import check, sealing, tenant, trail
+    from tarbox_core.drivers.packing import pack
 
     with enter(options, changes=True) as session:
+        packed = pack(session.driver, session.fs)
         swept = session.driver.run(lambda: check.gc(session.fs), durable=True)
         while session.driver.run(lambda: sealing.seal(session.fs.session)):
             pass
@@ -94,10 +96,14 @@ def gc(options: Namespace, out: Output) -> int:
         complain(str(error))
     if options.json:
         out.json({
-            "tenant": name, "blocks": swept.blocks, "bytes": swept.bytes, "unlinked": swept.unlinked, "strays": swept.strays, "audit_records": records,
+            "tenant": name, "packed": packed.versions, "blocks": swept.blocks, "texts": swept.texts, "bytes": swept.bytes,
+            "unlinked": swept.unlinked, "strays": swept.strays, "audit_records": records,
         })  # fmt: skip
     else:
-        out.line(f"{name}: removed {swept.blocks} blocks ({human(swept.bytes)}B), {swept.unlinked} unlinked files, {swept.strays} strays")
+        if packed.versions:
+            out.line(f"{name}: packed {packed.versions} old versions of files: {human(packed.size)}B of text in {human(packed.stored)}B")
+        texts = f" and {swept.texts} texts" if swept.texts else ""
+        out.line(f"{name}: removed {swept.blocks} blocks{texts} ({human(swept.bytes)}B), {swept.unlinked} unlinked files, {swept.strays} strays")
         if records:
             out.line(f"removed {records} audit records from before {iso(pruned.before)[:10]} (UTC), of all tenants")
     return 1 if records is None else 0
