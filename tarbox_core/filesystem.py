@@ -330,11 +330,6 @@ class Filesystem:
     def delete_branch(self, caller: Caller, name: str) -> Op[Layer | None]:
         return layer.delete_branch(self.session, caller, name)
 
-    def packer(self, *, whole: bool = False) -> packing.Packer:
-        """What packs the text of old layers, step by step, behind the other verbs; `whole`: also what switches left."""
-        return packing.Packer(self.session, whole=whole)
-
-    # --- path verbs
     def compare(self, older: str | None = None, newer: str = HEAD) -> Op[Comparison]:
         """Two layers side by side; without the first, against the one that the second was begun on: for the head, the last
         checkpoint."""
@@ -349,7 +344,11 @@ class Filesystem:
         """The layers in which what stands at a path changed, the newest first. ENOENT where nothing ever stood there."""
         return history.history(self.session, path, limit)
 
+    def packer(self, *, whole: bool = False) -> packing.Packer:
+        """What packs the text of old layers, step by step, behind the other verbs; `whole`: also what switches left."""
+        return packing.Packer(self.session, whole=whole)
 
+    # --- path verbs
     def resolve(self, caller: Caller, path_: bytes, *, follow: bool = True) -> Op[Attr]:
         return making.settling(self.session, path.resolve(self.session, caller, path_, follow=follow), every=True)
 

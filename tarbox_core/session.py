@@ -111,7 +111,6 @@ class Session:
             at = self.past[generation]
         return self.tenant, at.layer, at.visible
 
-    def clock(self) -> int:
     def beside(self, layer: int, visible: Ranges) -> Session:
         """A session on another tree of the tenant, to read from in the midst of an operation. It shares the blocks in memory,
         and leaves no record."""
@@ -120,6 +119,7 @@ class Session:
         made.blocks = self.blocks
         return made
 
+    def clock(self) -> int:
         """ns since the epoch, never the same twice and never going back: of two changes by this session, the later one
         shows."""
         self._latest = max(self._clock(), self._latest + 1)
