@@ -64,13 +64,14 @@ def align(a: Sequence[bytes], b: Sequence[bytes], budget: Budget) -> list[Change
         pairs, settled = _pair(left, right, budget) if common else ([], True)
         i = j = 0
         for x, y in [*pairs, (len(xs), len(ys))]:
-            if settled or i == x or j == y:
-                for k in range(i, x):
-                    a_stays[xs[k]] = 0
-                for k in range(j, y):
-                    b_stays[ys[k]] = 0
-            elif left[i:x] != right[j:y]:
-                pending.append((left[i:x], right[j:y], xs[i:x], ys[j:y]))
+            if not settled and x > i and y > j:
+                if left[i:x] != right[j:y]:
+                    pending.append((left[i:x], right[j:y], xs[i:x], ys[j:y]))
+            elif x > i or y > j:
+                for number in xs[i:x]:
+                    a_stays[number] = 0
+                for number in ys[j:y]:
+                    b_stays[number] = 0
             i, j = x + 1, y + 1
     return _changes(a_stays, b_stays)
 
