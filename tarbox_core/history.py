@@ -143,7 +143,7 @@ def _steps_of_path(s: Session, descent: _Descent, path: bytes, newest: int) -> O
     inos = [walk[-1][0] if len(walk) == len(names) + 1 else 0 for walk in walks]
     while inos and not inos[-1]:
         inos.pop()
-    written = yield from _many([sql.VERSIONS(*descent.key(at), ino) for at, ino in zip(turns, inos, strict=False)])
+    written = yield from _many([sql.VERSIONS(*descent.key(newest), ino) for ino in inos])
     places: list[tuple[int, int]] = []
     first = newest
     for at, ino, stamps in zip(turns, inos, written, strict=False):
