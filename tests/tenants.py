@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from tarbox_core import check, tenant
+from tarbox_core.control import ControlledFilesystem
 from tarbox_core.drivers import migrate
-from tarbox_core.drivers.sync import SyncDriver
 from tarbox_core.drivers.packing import pack
+from tarbox_core.drivers.sync import SyncDriver
 from tarbox_core.effects import Op
 from tarbox_core.errors import FsError
 from tarbox_core.filesystem import Filesystem
@@ -66,15 +67,15 @@ class Session:
         where = self.at(path)
         return self.run(lambda: self.fs.mkdir(self.caller, *where, mode))
 
-    def create(self, path: bytes, mode: int = 0o644) -> OpenFile:
+    def create(self, path: bytes, mode: int = 0o644) -> FileHandle:
         where = self.at(path)
         return self.run(lambda: self.fs.create(self.caller, *where, mode, exclusive=True))[1]
 
-    def open(self, path: bytes, **how: bool) -> OpenFile:
+    def open(self, path: bytes, **how: bool) -> FileHandle:
         ino = self.attr(path, follow=True).ino
         return self.run(lambda: self.fs.open(self.caller, ino, **how))
 
-    def close(self, opened: OpenFile) -> None:
+    def close(self, opened: FileHandle) -> None:
         self.run(lambda: opened.release(self.caller))
 
     def write(self, path: bytes, data: bytes, offset: int = 0) -> int:
@@ -148,7 +149,7 @@ class Tenant:
         """A session of its own on the tenant. `alone` as in the core's Session: nobody else can have files open."""
         driver = SyncDriver(self.url, role=self.info.role, pool_size=pool_size)
         attached = driver.run(lambda: tenant.attach(self.info, branch))
-        fs = Filesystem(attached, time.time_ns, enforce=enforce, **more)
+        fs = ControlledFilesystem(attached, time.time_ns, enforce=enforce, **more)
         fs.session.alone = alone
         session = Session(driver, fs, caller)
         self._sessions.append(session)
@@ -157,9 +158,9 @@ class Tenant:
     def view(self, word: str) -> Session:
         """A read-only session on a layer."""
         driver = SyncDriver(self.url, role=self.info.role, pool_size=1)
-        fs = Filesystem(driver.run(lambda: tenant.attach(self.info)), time.time_ns, enforce=False, read_only=True)
+        fs = ControlledFilesystem(driver.run(lambda: tenant.attach(self.info)), time.time_ns, enforce=False, read_only=True)
         seen = driver.run(lambda: fs.view(word))
-        session = Session(driver, Filesystem(seen, time.time_ns, enforce=False, view=True))
+        session = Session(driver, ControlledFilesystem(seen, time.time_ns, enforce=False, view=True))
         self._sessions.append(session)
         return session
 
@@ -182,14 +183,14 @@ class Tenant:
         with self._own_session(alone) as session:
             return session.run(lambda: check.fsck(session.fs, repair=repair))
 
-    def gc(self) -> check.Swept:
     def pack(self) -> Packed:
         with self._own_session() as session:
             return pack(session.driver, session.fs)
 
+    def gc(self) -> check.Swept:
         with self._own_session() as session:
-            return session.run(lambda: check.gc(session.fs))
             pack(session.driver, session.fs)
+            return session.run(lambda: check.gc(session.fs))
 
     @contextmanager
     def _own_session(self, alone: bool = True) -> Iterator[Session]:
@@ -207,8 +208,8 @@ class Tenant:
                     findings = session.run(lambda: check.fsck(session.fs))
                     # What one of several sessions unlinked stays stored until a gc.
                     assert all(finding.kind == "unlinked" for finding in findings), f"fsck found damage after the test: {findings}"
-                    swept = session.run(lambda: check.gc(session.fs))
                     pack(session.driver, session.fs)
+                    swept = session.run(lambda: check.gc(session.fs))
                     if swept != check.Swept(0, 0, 0, 0):
                         assert session.run(lambda: check.fsck(session.fs)) == [], "fsck found damage after gc"
         finally:

@@ -258,16 +258,19 @@ def open_tenant(
 ) -> tuple[Driver, Filesystem]:
     """The tenant's tree on the configured branch, under the tenant's own role; `layer`: as it was in that layer, read-only."""
     from tarbox_core import tenant
-    from tarbox_core.filesystem import Filesystem
+    from tarbox_core.control import ControlledFilesystem
+
+    def tree(seen: TenantInfo, view: bool) -> ControlledFilesystem:
+        return ControlledFilesystem(
+            seen, time.time_ns, enforce=False, read_only=read_only, view=view, audit=config.audit.enabled, audit_batch=config.audit.batch_size,
+            block_cache=config.cache.block_size, defer=defer,
+        )  # fmt: skip
 
     driver = connect(config, url, info.role, pool_size)
     try:
-        fs = Filesystem(
-            driver.run(lambda: tenant.attach(info, config.branch)), time.time_ns, enforce=False, read_only=read_only,
-            audit=config.audit.enabled, audit_batch=config.audit.batch_size, block_cache=config.cache.block_size, defer=defer,
-        )  # fmt: skip
+        fs = tree(driver.run(lambda: tenant.attach(info, config.branch)), False)
         if layer is not None:
-            fs = fs.look(driver.run(lambda: fs.view(layer)))
+            fs = tree(driver.run(lambda: fs.view(layer)), True)
     except BaseException:
         driver.close()
         raise
