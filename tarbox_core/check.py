@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tarbox_core import check_statements as sql
-from tarbox_core import packing_statements, texts
+from tarbox_core import layer, layer_check, packing_statements, texts
 from tarbox_core import statements as tree
 from tarbox_core.content import inline_max
 from tarbox_core.delta.text import count_lines
@@ -58,7 +58,7 @@ class _Fsck:
     def found(self, kind: str, ino: int, text: str, repaired: str, *queries: Query) -> Op[None]:
         """Report, and mend with these statements where repairing."""
         if self.repair and queries:
-            if ino and queries[0].statement is not tree.DENTRY_DROP:
+            if ino and queries[0].statement not in (tree.DENTRY_DROP, tree.INODE_REAP):
                 yield from run(tree.INODE_COPY_UP(*self.s.key, ino))
             yield from run(*queries)
         self.findings.append(Finding(kind, ino, text, repaired if self.repair and queries else None))
@@ -80,11 +80,15 @@ class _Fsck:
         for ino, links, real in (yield from many(sql.LINKS(*s.key))):
             text = f"inode {ino} counts {links} links and has {real}"
             yield from self.found("wrong-links", ino, text, "corrected the count", sql.SET_LINKS(s.tenant, s.layer, ino, real))
-        if s.alone:
-            for (ino,) in (yield from many(sql.UNLINKED(*s.key))):
-                if ino in s.files:
-                    continue
-                yield from self.found("unlinked", ino, f"inode {ino} is unlinked and still stored", "removed it", tree.INODE_REAP(*s.key, ino))
+
+    def unlinked(self) -> Op[None]:
+        """What nobody can have open, in all layers."""
+        s = self.s
+        for ino, stamp, visible in (yield from many(sql.UNLINKED_ANYWHERE(s.tenant))) if s.alone else ():
+            if ino not in s.files:
+                text = f"inode {ino} is unlinked and still stored (layer {layer_check.stamp_text(stamp)})"
+                reap = tree.INODE_REAP(s.tenant, stamp, visible, ino)
+                yield from self.found("unlinked", ino, text, "removed it", reap)
 
     def _nameless(self, ino: int, mode: int) -> Op[None]:
         """Give it a name in /lost+found, which is made where it is missing."""
@@ -107,6 +111,11 @@ class _Fsck:
         text = f"inode {ino} has no name"
         yield from self.found("nameless", ino, text, f"named it /lost+found/#{ino}", *queries)
 
+    def layers(self) -> Op[None]:
+        """Whether layers and branches agree with each other, and the rows with them."""
+        for trouble in (yield from layer_check.look(self.s)):
+            yield from self.found(trouble.kind, 0, trouble.text, trouble.repaired, *trouble.repair)
+
     def content(self) -> Op[None]:
         s = self.s
         for ino, size, inline in (yield from many(sql.CONTENT(*s.key, inline_max(s.block_size)))):
@@ -118,8 +127,12 @@ class _Fsck:
         for ino, stored, real in (yield from many(sql.STORED(*s.key, s.block_size))):
             text = f"inode {ino} says it stores {stored} bytes and stores {real}"
             yield from self.found("wrong-blocks", ino, text, "corrected the number", sql.SET_STORED(s.tenant, s.layer, ino, real))
-        for ino, layer, place in (yield from many(sql.MISSING(s.tenant))):
-            text = f"block {place} of inode {ino} (layer {layer >> 32}.{layer & 0xFFFFFFFF}) is missing; reading it fails"
+
+    def references(self) -> Op[None]:
+        """Of all layers: content without its file, and files without their content."""
+        s = self.s
+        for ino, stamp, place in (yield from many(sql.MISSING(s.tenant))):
+            text = f"block {place} of inode {ino} (layer {layer_check.stamp_text(stamp)}) is missing; reading it fails"
             yield from self.found("missing-block", ino, text, "")
         strays = yield from many(sql.STRAYS(s.tenant))
         for (ino,) in strays:
@@ -149,12 +162,11 @@ class _Fsck:
             after = rows[-1][0]
             progress(len(rows))
 
-
     def texts(self) -> Op[None]:
         """Rebuild every text of the tenant."""
         s = self.s
-        for ino, layer in (yield from many(sql.TEXTLESS(s.tenant))):
-            text = f"the text of inode {ino} (layer {layer >> 32}.{layer & 0xFFFFFFFF}) is missing; reading it fails"
+        for ino, stamp in (yield from many(sql.TEXTLESS(s.tenant))):
+            text = f"the text of inode {ino} (layer {layer_check.stamp_text(stamp)}) is missing; reading it fails"
             yield from self.found("missing-text", ino, text, "")
         after = b""
         while rows := (yield from many(sql.TEXT_PAGE(s.tenant, after, PAGE))):
@@ -180,12 +192,15 @@ class _Fsck:
         return ""
 
 
-def fsck(fs: Filesystem, *, repair: bool = False, progress: Callable[[int], None] = lambda blocks: None) -> Op[list[Finding]]:
-    """Look at the whole tree, every block and every text; findings in the order of the checks, none where all is well.
+def fsck(
+    fs: Filesystem, *, repair: bool = False, layers: bool = False, progress: Callable[[int], None] = lambda blocks: None
+) -> Op[list[Finding]]:
+    """Look at how layers and branches stand, at the whole tree of this one, at every block and every text; with `layers` also at
+    the tree of every sealed layer. Findings in the order of the checks, none where all is well.
 
     `repair` mends names, counts and extents in the same transaction, while no other change to the tenant runs. Lost
-    and corrupt blocks and texts cannot be mended: they are named with the inodes that use them. `progress` is
-    told of blocks as they are hashed.
+    and corrupt blocks and texts cannot be mended: they are named with the inodes that use them; nor is what is wrong
+    in a sealed layer. `progress` is told of blocks as they are hashed.
     """
     s = fs.session
     check = _Fsck(s, repair)
@@ -194,14 +209,37 @@ def fsck(fs: Filesystem, *, repair: bool = False, progress: Callable[[int], None
             raise FsError(errno.EROFS)
         yield from s.exclude_all()
     yield from run(sql.WHOLE())
+    yield from check.layers()
+    if repair:
+        yield from layer.refresh(s)
     yield from check.structure()
+    yield from check.unlinked()
     yield from check.content()
+    yield from check.references()
     yield from check.blocks(progress)
     yield from check.texts()
+    if layers:
+        yield from _sealed(fs, check)
     mended = [f for f in check.findings if f.repaired]
     if mended:
         yield from run(*s.record(Caller(), "fsck", ROOT_INO, "/", metadata={"repaired": len(mended)}))
     return check.findings
+
+
+def _sealed(fs: Filesystem, check: _Fsck) -> Op[None]:
+    """The tree of each sealed layer; what several layers see is told of the first."""
+    known = {(found.kind, found.text) for found in check.findings}
+    for sealed in (yield from layer.listing(fs.session)):
+        if sealed.sealed_at is None:
+            continue
+        seen = yield from layer.visible(fs.session, sealed)
+        inside = _Fsck(fs.look(replace(fs.tenant, layer=sealed.stamp, visible=seen)).session, repair=False)
+        yield from inside.structure()
+        yield from inside.content()
+        for found in inside.findings:
+            if (found.kind, found.text) not in known:
+                known.add((found.kind, found.text))
+                check.findings.append(replace(found, text=f"in layer {sealed.label}: {found.text}"))
 
 
 def gc(fs: Filesystem) -> Op[Swept]:
@@ -211,9 +249,9 @@ def gc(fs: Filesystem) -> Op[Swept]:
     if s.read_only:
         raise FsError(errno.EROFS)
     yield from s.exclude_all(sql.WHOLE())
-    unlinked = [ino for (ino,) in (yield from many(sql.UNLINKED(*s.key))) if ino not in s.files] if s.alone else []
-    for ino in unlinked:
-        yield from run(tree.INODE_REAP(*s.key, ino))
+    found = (yield from many(sql.UNLINKED_ANYWHERE(s.tenant))) if s.alone else []
+    unlinked = [(ino, stamp, visible) for ino, stamp, visible in found if ino not in s.files]
+    yield from run(*(tree.INODE_REAP(s.tenant, stamp, visible, ino) for ino, stamp, visible in unlinked))
     strays = [ino for (ino,) in (yield from many(sql.STRAYS(s.tenant)))]
     if strays:
         yield from run(sql.STRAYS_DROP(s.tenant, strays))

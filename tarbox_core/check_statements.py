@@ -52,11 +52,10 @@ NAMELESS = Statement(
 # ino, links stored, links counted. Names in a lost directory count as well.
 LINKS = Statement(
     "check.links",
-    f"""{_TREE}, counted as (
-        select i.ino, i.nlink, case when i.mode & 61440 = 16384
-            then 2 + (select count(*) from names n join inodes c on c.ino = n.ino and c.mode & 61440 = 16384 where n.parent = i.ino)
-            else (select count(*) from names n where n.ino = i.ino) end as links
-        from inodes i where i.nlink > 0)
+    f"""{_TREE}, named as (select n.ino, count(*) as names from names n group by n.ino),
+    filled as (select n.parent, count(*) as folders from names n join inodes c on c.ino = n.ino and c.mode & 61440 = 16384 group by n.parent),
+    counted as (select i.ino, i.nlink, case when i.mode & 61440 = 16384 then 2 + coalesce(f.folders, 0) else coalesce(n.names, 0) end as links
+        from inodes i left join named n on n.ino = i.ino left join filled f on f.parent = i.ino where i.nlink > 0)
     select ino, nlink, links::int4 from counted where nlink <> links and links > 0 order by ino""",
     _SESSION,
     ("int8", "int4", "int4"),
@@ -104,11 +103,11 @@ PAST_END = Statement(
 # ino, bytes stored as the inode says, as its blocks say; a packed file says what it would store. $4: block size.
 STORED = Statement(
     "check.stored",
-    f"""with {_INODES}, {_CHUNKS}, {_PLACES}, sums as (
-        select i.ino, i.blocks, case when i.inline is not null then i.size
-            else (select coalesce(sum(greatest(0, least($4, i.size - p.place * $4))), 0)::int8 from places p where p.ino = i.ino) end as held
-        from inodes i where i.nlink > 0 and i.mode & 61440 = 32768 and i.packed is null)
-    select ino, blocks, held from sums where blocks <> held order by ino""",
+    f"""with {_INODES}, {_CHUNKS}, {_PLACES},
+    sums as (select i.ino, sum(greatest(0, least($4, i.size - p.place * $4)))::int8 as held from places p join inodes i on i.ino = p.ino group by i.ino),
+    compared as (select i.ino, i.blocks, case when i.inline is not null then i.size else coalesce(s.held, 0) end as held
+        from inodes i left join sums s on s.ino = i.ino where i.nlink > 0 and i.mode & 61440 = 32768 and i.packed is null)
+    select ino, blocks, held from compared where blocks <> held order by ino""",
     (*_SESSION, "int8"),
     ("int8", "int8", "int8"),
     safe=True,
@@ -149,6 +148,19 @@ UNLINKED = Statement(
     ("int8",),
     safe=True,
 )
+# The same of all layers: ino, stamp, what its layer sees.
+UNLINKED_ANYWHERE = Statement(
+    "check.unlinked_anywhere",
+    """select i.ino, i.layer, s.visible from inode i
+    cross join lateral (select n.below + int8multirange(int8range(i.layer >> 32 << 32, i.layer, '[]')) as visible
+        from line n where n.tenant = $1 and n.line = (i.layer >> 32)::int4) s
+    where i.tenant = $1 and i.nlink = 0
+        and (i.inline is not null or i.packed is not null or i.blocks > 0 or not exists (
+            select from inode o where o.tenant = $1 and o.ino = i.ino and o.layer < i.layer and o.layer <@ s.visible)) order by i.ino, i.layer""",
+    ("int8",),
+    ("int8", "int8", "int8multirange"),
+    safe=True,
+)
 # Extents and attributes whose inode has no row in any layer at or above theirs.
 STRAYS = Statement(
     "check.strays",
@@ -180,7 +192,7 @@ TEXT_PAGE = Statement(
     "check.texts",
     "select t.hash, t.size, t.lines from text_version t where t.tenant = $1 and t.hash > $2 order by t.hash limit $3",
     ("int8", "bytea", "int4"),
-    ("bytea", "int8", "int8"),
+    ("bytea", "int4", "int4"),
     safe=True,
 )
 # A file whose content is that text.
