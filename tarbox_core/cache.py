@@ -72,11 +72,12 @@ class Names:
     def drop(self, ino: int) -> None:
         self._names.drop(ino)
 
-    def clear(self) -> None:
-        self._names.clear()
-
     def inos(self) -> list[int]:
         return self._names.keys()
+
+    def places(self) -> list[tuple[int, bytes]]:
+        """The directories and names themselves."""
+        return [seen for ino in self.inos() if (seen := self.of(ino)) is not None]
 
     def of(self, ino: int) -> tuple[int, bytes] | None:
         """The directory and name it was last seen under."""
@@ -120,8 +121,8 @@ class Folders:
         for ino in inos:
             self._seen.drop(ino)
 
-    def clear(self) -> None:
-        self._seen.clear()
+    def inos(self) -> list[int]:
+        return self._seen.keys()
 
     def last(self, ino: int) -> Attr | None:
         """However long ago."""

@@ -107,7 +107,8 @@ class Filesystem:
         if opened is not None and opened.new is not None:
             return opened.change(caller, change)
         attr = yield from audit.failing(s, caller, change.operation, ino, None, inode.setattr(s, caller, ino, change))
-        s.folders.changed(ino)
+        if attr.is_dir:
+            s.folders.saw(attr, s.clock())
         if opened is not None and opened.dirty and mtime is not None:
             opened.mtime = attr.mtime  # a time set after the writes outlives their flush
         return s.current(attr)
@@ -284,6 +285,10 @@ class Filesystem:
         """Doors flush dirty files before, and run it with durable=True."""
         return layer.switch(self.session, caller, word)
 
+    def begun(self) -> Op[tuple[int, bool]]:
+        """When the last checkpoint was made (ns), and whether anything changed since."""
+        return layer.begun(self.session)
+
     def refresh(self) -> Op[bool]:
         """See whether another door moved the head; whether another tree stands there now."""
         return layer.refresh(self.session)
@@ -349,6 +354,7 @@ class Filesystem:
         return packing.Packer(self.session, whole=whole)
 
     # --- path verbs
+
     def resolve(self, caller: Caller, path_: bytes, *, follow: bool = True) -> Op[Attr]:
         return making.settling(self.session, path.resolve(self.session, caller, path_, follow=follow), every=True)
 

@@ -177,6 +177,15 @@ def view(s: Session, tenant: TenantInfo, word: str) -> Op[TenantInfo]:
     return replace(tenant, layer=layer.stamp, visible=ranges)
 
 
+def begun(s: Session) -> Op[tuple[int, bool]]:
+    """When the branch's open layer was begun (ns), and whether anything was changed in it."""
+    rows = yield from many(sql.STANDING(s.tenant, s.head))
+    if not rows:
+        raise FsError(errno.ESTALE, f"the branch {s.head} is gone")
+    standing = _Standing(*rows[0])
+    return (yield from _get(s, standing.layer)).created_at, standing.changed
+
+
 def refresh(s: Session) -> Op[bool]:
     """See where the head stands; whether another tree stands there now."""
     if s.view:

@@ -86,6 +86,7 @@ class Session:
         self.defer = False  # new files may wait in memory for their first flush
         self.waiting: dict[tuple[int, bytes], OpenFile] = {}
         self.folders = Folders()
+        self.outdated = Names(), Folders()  # what was in mind of the tree that stood here before
         self.versions: Lru[int, tuple[int, int]] = Lru(16384)  # ctime and size of files when they were last closed
         self._absent: Lru[tuple[int, bytes], int] = Lru(1024)  # names seen to be free, and when
         self._tenant_lock = self._key("T", 0)
@@ -185,8 +186,8 @@ class Session:
         self.at = Standing(epoch, at.generation + 1, layer, visible)
         self.files.clear()
         self.waiting.clear()
-        self.names.clear()
-        self.folders.clear()
+        self.outdated = self.names, self.folders
+        self.names, self.folders = Names(), Folders()
         self.versions.clear()
         self._absent.clear()
         return True

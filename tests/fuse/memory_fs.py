@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 from tarbox_core.effects import Batch
@@ -121,6 +122,7 @@ class MemoryFilesystem:
         self._inos = itertools.count(2)
         now = time.time_ns()
         self.nodes = {1: Node(1, stat.S_IFDIR | 0o755, uid, gid, 2, now, now, now, parent=1)}
+        self.session = SimpleNamespace(at=SimpleNamespace(generation=0), head="main", view=False)  # a head that never moves
 
     def _node(self, ino: int) -> Node:
         node = self.nodes.get(ino)
@@ -379,6 +381,8 @@ class MemoryFilesystem:
 
 
 class MemoryFile:
+    direct = moves_head = stale = keep_cache = False
+
     def __init__(self, fs: MemoryFilesystem, node: Node) -> None:
         self.fs = fs
         self.node = node

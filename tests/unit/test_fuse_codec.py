@@ -233,7 +233,7 @@ ATTR = Attr(
 
 
 def test_entry_reply() -> None:
-    raw = Encoder(Timeouts(1.5, 0.25, 0)).entry(ATTR)
+    raw = Encoder(Timeouts(1.5, 0.25, 0)).entry(ATTR, 0)
     assert raw == bytes.fromhex(
         "0900000000000000"  # nodeid
         "0000000000000000"  # generation
@@ -262,9 +262,9 @@ def test_entry_reply() -> None:
 
 def test_reply_sizes_are_the_kernels() -> None:
     encoder = Encoder(Timeouts(1, 1, 1))
-    assert len(encoder.entry(ATTR)) == 128
+    assert len(encoder.entry(ATTR, 0)) == 128
     assert len(encoder.attr(ATTR)) == 104
-    assert len(encoder.create(ATTR, 1, 0)) == 144
+    assert len(encoder.create(ATTR, 0, 1, 0)) == 144
     assert encoder.absent is not None and len(encoder.absent) == 128
     assert encoder.absent[:16] == bytes(16)  # node 0: there is no such name
     assert len(codec.encode_open(1, 0, 0)) == 16
@@ -315,7 +315,8 @@ def parse_entries(raw: bytes, plus: bool) -> list[tuple[int, int, bytes, int]]:
 def test_directory_records_fit_and_can_be_parsed(listed: list[bytes], room: int) -> None:
     entries = [Entry(name, 10 + n, 8, n + 1, ATTR._replace(ino=10 + n)) for n, name in enumerate(listed)]
     for plus in (False, True):
-        raw = (Encoder(Timeouts()).entries_plus if plus else Encoder(Timeouts()).entries)(entries, room)
+        encoder = Encoder(Timeouts())
+        raw = encoder.entries_plus(entries, 0, room) if plus else encoder.entries(entries, room)
         found = parse_entries(raw, plus)
         assert len(raw) <= room
         assert found == [(e.ino, e.offset, e.name, e.kind) for e in entries[: len(found)]]
@@ -325,4 +326,4 @@ def test_directory_records_fit_and_can_be_parsed(listed: list[bytes], room: int)
 
 def test_dot_and_dotdot_carry_no_node() -> None:
     entries = [Entry(b".", 1, 4, 1, ATTR), Entry(b"..", 1, 4, 2, None), Entry(b"x", 9, 8, 3, ATTR)]
-    assert [node for node, *_ in parse_entries(Encoder(Timeouts()).entries_plus(entries, 4096), True)] == [0, 0, 9]
+    assert [node for node, *_ in parse_entries(Encoder(Timeouts()).entries_plus(entries, 0, 4096), True)] == [0, 0, 9]

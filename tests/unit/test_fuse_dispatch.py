@@ -55,7 +55,7 @@ class Door:
         """(inode, handle)"""
         error, payload = self.ask(abi.CREATE, struct.pack("=IIII", flags, 0o100644, 0o22, 0) + name + b"\0")
         assert error == 0
-        return struct.unpack_from("=Q", payload)[0], struct.unpack_from("=Q", payload, 128)[0]
+        return struct.unpack_from("=Q", payload, 40)[0], struct.unpack_from("=Q", payload, 128)[0]
 
     def write(self, node: int, fh: int, offset: int, data: bytes, write_flags: int = 0, flags: int = 0) -> int:
         return self.ask(abi.WRITE, struct.pack("=QQIIQII", fh, offset, len(data), write_flags, 0, flags, 0) + data, node=node)[0]

@@ -6,7 +6,7 @@ import os
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
-from tarbox_cli.arguments import UsageError, host_directory, host_path
+from tarbox_cli.arguments import UsageError, at_layer, host_directory, host_path
 from tarbox_cli.output import Output, quote
 from tarbox_cli.session import database_url, open_tenant, settings, tenant_info, tenant_of
 
@@ -24,11 +24,13 @@ def mount_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--allow-other", action="store_true", help="other users may use it, as far as permissions allow")
     parser.add_argument("--create-tenant", action="store_true", help="make the tenant where there is none of the name")
     parser.add_argument("--transport", choices=("kernel", "libfuse"), default="kernel", help="speak to the kernel directly (the default), or through libfuse")
+    at_layer(parser)
     parser.add_argument("--log-file", metavar="FILE", type=host_path, help="where the daemon writes its log")
 
 
 def mount(options: Namespace, out: Output) -> int:
     import tarbox_fuse
+    from tarbox_core.layer import MAIN
 
     config = settings(options)
     directory = os.fsdecode(options.directory) if options.directory else config.filesystem.mount_point
@@ -41,9 +43,10 @@ def mount(options: Namespace, out: Output) -> int:
 
         create_missing(config, url, name)
     info = tenant_info(config, url, name)
+    read_only = options.read_only or options.layer is not None
 
     def open_fs() -> tuple[Driver, Filesystem]:
-        return open_tenant(config, url, info, read_only=options.read_only, defer=not options.read_only, pool_size=config.database.pool_size)
+        return open_tenant(config, url, info, read_only=read_only, defer=not read_only, pool_size=config.database.pool_size, layer=options.layer)
 
     def presence(fs: Filesystem) -> Presence:
         from tarbox_core.drivers.dsn import parse_url
@@ -64,15 +67,17 @@ def mount(options: Namespace, out: Output) -> int:
     def ready() -> None:
         where = os.path.abspath(directory)
         if options.json:
-            out.json({"tenant": name, "mountpoint": where, "read_only": options.read_only, "transport": options.transport})
+            shown = {"tenant": name, "branch": None if options.layer else config.branch, "layer": options.layer}
+            out.json({**shown, "mountpoint": where, "read_only": read_only, "transport": options.transport})
         else:
-            out.line(f"{name} is mounted on {quote(os.fsencode(where))}")
+            at = f", layer {options.layer}," if options.layer else "" if config.branch == MAIN else f", branch {config.branch},"
+            out.line(f"{name}{at} is mounted on {quote(os.fsencode(where))}")
         out.flush()
 
     tarbox_fuse.serve_mount(
-        directory, open_fs, tenant=name, read_only=options.read_only, allow_other=options.allow_other, foreground=options.foreground,
+        directory, open_fs, tenant=name, read_only=read_only, allow_other=options.allow_other, foreground=options.foreground,
         transport=options.transport, log_file=os.fsdecode(options.log_file) if options.log_file else None, ready=ready, presence=presence,
-        upkeep=upkeep,
+        upkeep=upkeep, checkpoint_every=config.layer.checkpoint_interval if config.layer.auto_checkpoint else None,
     )  # fmt: skip
     return 0
 

@@ -13,12 +13,14 @@ from typing import Any, Final, NamedTuple
 
 from tarbox_core.types import Attr, Entry, StatFs
 from tarbox_fuse import abi
+from tarbox_fuse.kernel import BEYOND
 
 Body = tuple[Any, ...]
 Request = tuple[int, int, int, int, int, int, Body]
 Decoder = Callable[[memoryview], Body]
 
 _SECOND: Final = 1_000_000_000
+_REGULAR: Final = 8  # the type of regular files, as in a mode
 _BLKSIZE: Final = 65536  # st_blksize: what stdio and cp take as a good size for one request
 
 
@@ -204,35 +206,43 @@ def _split(seconds: float) -> tuple[int, int]:
 
 
 class Encoder:
-    """Replies that carry attributes, hence timeouts; the timeouts are split once, here."""
+    """Replies that carry attributes, hence timeouts; the timeouts are split once, here. `tree` is what kernel.tree_of gave
+    before the attributes were read. What is beyond the tree itself the kernel shall not keep."""
 
     def __init__(self, timeouts: Timeouts) -> None:
-        self._entry, self._entry_ns = _split(timeouts.entry)
-        self._attr, self._attr_ns = _split(timeouts.attr)
+        entry, entry_ns = _split(timeouts.entry)
+        attr, attr_ns = _split(timeouts.attr)
+        self._valid = entry, attr, entry_ns, attr_ns
         negative, negative_ns = _split(timeouts.negative)
         #: The reply to a lookup of an absent name, or None when the kernel shall not remember it.
         self.absent: bytes | None = None
         if timeouts.negative:
             self.absent = abi.ENTRY_OUT.pack(0, 0, negative, 0, negative_ns, *(0,) * 17)
 
-    def _entry_fields(self, attr: Attr) -> tuple[int, ...]:
+    def _entry_fields(self, attr: Attr, tree: int) -> tuple[int, ...]:
         ino, mode, uid, gid, nlink, size, blocks, rdev, atime, mtime, ctime, _, _ = attr
         at, at_ns = divmod(atime, _SECOND)
         mt, mt_ns = divmod(mtime, _SECOND)
         ct, ct_ns = divmod(ctime, _SECOND)
+        if ino < BEYOND:
+            node = ino | tree if mode >> 12 == _REGULAR else ino
+            valid = self._valid
+        else:
+            node, valid = ino, (0, 0, 0, 0)
         return (
-            ino, 0, self._entry, self._attr, self._entry_ns, self._attr_ns,
+            node, 0, *valid,
             ino, size, (blocks + 511) >> 9, at, mt, ct, at_ns, mt_ns, ct_ns, mode, nlink, uid, gid, rdev, _BLKSIZE, 0,
         )  # fmt: skip
 
-    def entry(self, attr: Attr) -> bytes:
-        return abi.ENTRY_OUT.pack(*self._entry_fields(attr))
+    def entry(self, attr: Attr, tree: int) -> bytes:
+        return abi.ENTRY_OUT.pack(*self._entry_fields(attr, tree))
 
     def attr(self, attr: Attr) -> bytes:
-        return abi.ATTR_OUT.pack(self._attr, self._attr_ns, 0, *self._entry_fields(attr)[6:])
+        fields = self._entry_fields(attr, 0)
+        return abi.ATTR_OUT.pack(fields[3], fields[5], 0, *fields[6:])
 
-    def create(self, attr: Attr, fh: int, open_flags: int) -> bytes:
-        return abi.CREATE_OUT.pack(*self._entry_fields(attr), fh, open_flags, 0)
+    def create(self, attr: Attr, tree: int, fh: int, open_flags: int) -> bytes:
+        return abi.CREATE_OUT.pack(*self._entry_fields(attr, tree), fh, open_flags, 0)
 
     def entries(self, entries: Iterable[Entry], room: int) -> bytes:
         """As many READDIR records as fit into `room` bytes."""
@@ -247,7 +257,7 @@ class Encoder:
             out.append(name.ljust(padded, b"\0"))
         return b"".join(out)
 
-    def entries_plus(self, entries: Iterable[Entry], room: int) -> bytes:
+    def entries_plus(self, entries: Iterable[Entry], tree: int, room: int) -> bytes:
         """As many READDIRPLUS records as fit into `room` bytes. "." and ".." carry node 0: the kernel counts no
         lookup for them."""
         out = []
@@ -257,7 +267,7 @@ class Encoder:
             room -= 152 + padded
             if room < 0:
                 break
-            fields = _NO_ENTRY if attr is None or name == b"." or name == b".." else self._entry_fields(attr)
+            fields = _NO_ENTRY if attr is None or name == b"." or name == b".." else self._entry_fields(attr, tree)
             out.append(abi.DIRENTPLUS.pack(*fields, ino, offset, length, kind))
             out.append(name.ljust(padded, b"\0"))
         return b"".join(out)

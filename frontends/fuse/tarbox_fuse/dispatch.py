@@ -1,7 +1,9 @@
 """The kernel's opcodes, one row each: which verb, with what of the request, and how its result becomes a reply.
 
 FsError becomes its errno; trouble with the database EIO and one line in the log; anything else is a bug here or in the
-core: EIO and a traceback. Nothing is remembered here: node numbers are inode numbers, and caching is the core's.
+core: EIO and a traceback. Nothing is remembered here: node numbers tell inodes and trees (`kernel`), and caching is the
+core's. A node of a tree that another has replaced is ESTALE, at which the kernel looks its name up again; through a handle
+it is read as it was.
 """
 
 from __future__ import annotations
@@ -13,9 +15,11 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from tarbox_core.errors import DiskFullError, FsError, TarboxError
+from tarbox_core.handles import FileHandle
 from tarbox_core.types import NOW, Caller
 from tarbox_fuse import abi, codec
 from tarbox_fuse.codec import DEFAULT_TIMEOUTS, Body, Encoder, ProtocolError, Timeouts
+from tarbox_fuse.kernel import split, tree_of
 from tarbox_fuse.verbs import Verbs
 
 log = logging.getLogger("tarbox.fuse")
@@ -60,6 +64,7 @@ class Dispatcher:
     def __init__(self, verbs: Verbs, options: Options, on_init: Callable[[], None]) -> None:
         self._verbs = verbs
         self._fs = verbs.fs
+        self._session = verbs.fs.session
         self._run = verbs.run
         self._options = options
         self._encoder = Encoder(options.timeouts)
@@ -147,6 +152,19 @@ class Dispatcher:
         caller = self._callers[who] = Caller(uid, gid, (), pid)
         return caller
 
+    # --- nodes
+
+    def _tree(self) -> int:
+        """Of the tree that an operation begun now reads; it may move on while it runs."""
+        return tree_of(self._session.at.generation)
+
+    def _ino(self, nodeid: int) -> int:
+        """The inode of a node; ESTALE for a file of another tree."""
+        ino, tree = split(nodeid)
+        if tree and tree != self._tree():
+            raise FsError(errno.ESTALE, ino)
+        return ino
+
     # --- the session
 
     def _init(self, nodeid: int, caller: Caller, body: Body) -> bytes:
@@ -177,8 +195,9 @@ class Dispatcher:
     # --- names
 
     def _lookup(self, nodeid: int, caller: Caller, body: Body) -> bytes:
+        tree, ino = self._tree(), self._ino(nodeid)
         try:
-            return self._encoder.entry(self._run(lambda: self._fs.lookup(caller, nodeid, body[0])))
+            return self._encoder.entry(self._run(lambda: self._fs.lookup(caller, ino, body[0])), tree)
         except FsError as error:
             if error.errno == errno.ENOENT and self._encoder.absent is not None:
                 return self._encoder.absent
@@ -186,19 +205,20 @@ class Dispatcher:
 
     def _mknod(self, nodeid: int, caller: Caller, body: Body) -> bytes:
         mode, rdev, _umask, name = body
-        return self._encoder.entry(self._run(lambda: self._fs.mknod(caller, nodeid, name, mode, rdev)))
+        tree = self._tree()
+        return self._encoder.entry(self._run(lambda: self._fs.mknod(caller, nodeid, name, mode, rdev)), tree)
 
     def _mkdir(self, nodeid: int, caller: Caller, body: Body) -> bytes:
         mode, _umask, name = body
-        return self._encoder.entry(self._run(lambda: self._fs.mkdir(caller, nodeid, name, mode & 0o7777)))
+        return self._encoder.entry(self._run(lambda: self._fs.mkdir(caller, nodeid, name, mode & 0o7777)), 0)
 
     def _symlink(self, nodeid: int, caller: Caller, body: Body) -> bytes:
         name, target = body
-        return self._encoder.entry(self._run(lambda: self._fs.symlink(caller, nodeid, name, target)))
+        return self._encoder.entry(self._run(lambda: self._fs.symlink(caller, nodeid, name, target)), 0)
 
     def _link(self, nodeid: int, caller: Caller, body: Body) -> bytes:
-        ino, name = body
-        return self._encoder.entry(self._run(lambda: self._fs.link(caller, ino, nodeid, name)))
+        tree, ino, name = self._tree(), self._ino(body[0]), body[1]
+        return self._encoder.entry(self._run(lambda: self._fs.link(caller, ino, nodeid, name)), tree)
 
     def _unlink(self, nodeid: int, caller: Caller, body: Body) -> bytes:
         self._run(lambda: self._fs.unlink(caller, nodeid, body[0]))
@@ -224,7 +244,13 @@ class Dispatcher:
     # --- attributes
 
     def _getattr(self, nodeid: int, caller: Caller, body: Body) -> bytes:
-        return self._encoder.attr(self._run(lambda: self._fs.getattr(nodeid)))
+        ino, tree = split(nodeid)
+        if tree and tree != self._tree():
+            opened = self._verbs.left_open(ino, tree)
+            if opened is None:
+                raise FsError(errno.ESTALE, ino)
+            return self._encoder.attr(opened.attr())
+        return self._encoder.attr(self._run(lambda: self._fs.getattr(ino)))
 
     def _setattr(self, nodeid: int, caller: Caller, body: Body) -> bytes:
         valid, _fh, size, atime, mtime, ctime, mode, uid, gid = body
@@ -246,21 +272,23 @@ class Dispatcher:
         # Who changes owners never keeps the bits; who writes or cuts keeps them only with CAP_FSETID, which the kernel knows.
         if valid & (abi.FATTR_KILL_SUIDGID | abi.FATTR_UID | abi.FATTR_GID):
             changes["kill_suid"] = True
-        return self._encoder.attr(self._verbs.setattr(caller, nodeid, **changes))
+        return self._encoder.attr(self._verbs.setattr(caller, self._ino(nodeid), **changes))
 
     def _setxattr(self, nodeid: int, caller: Caller, body: Body) -> bytes:
-        name, value, flags = body
-        self._run(lambda: self._fs.setxattr(caller, nodeid, name, value, flags))
+        ino, (name, value, flags) = self._ino(nodeid), body
+        self._run(lambda: self._fs.setxattr(caller, ino, name, value, flags))
         return b""
 
     def _getxattr(self, nodeid: int, caller: Caller, body: Body) -> bytes:
         room, name = body
         if name == DAEMON_XATTR and nodeid == abi.ROOT_ID:
             return self._fit(self._identity, room)
-        return self._fit(self._run(lambda: self._fs.getxattr(caller, nodeid, name)), room)
+        ino = self._ino(nodeid)
+        return self._fit(self._run(lambda: self._fs.getxattr(caller, ino, name)), room)
 
     def _listxattr(self, nodeid: int, caller: Caller, body: Body) -> bytes:
-        names = self._run(lambda: self._fs.listxattr(caller, nodeid))
+        ino = self._ino(nodeid)
+        names = self._run(lambda: self._fs.listxattr(caller, ino))
         return self._fit(b"".join(name + b"\0" for name in names), body[0])
 
     def _fit(self, value: bytes, room: int) -> bytes:
@@ -271,14 +299,17 @@ class Dispatcher:
         return value
 
     def _removexattr(self, nodeid: int, caller: Caller, body: Body) -> bytes:
-        self._run(lambda: self._fs.removexattr(caller, nodeid, body[0]))
+        ino = self._ino(nodeid)
+        self._run(lambda: self._fs.removexattr(caller, ino, body[0]))
         return b""
 
     # --- files
 
-    def _open_flags(self, opened: object, changes: bool) -> int:
+    def _open_flags(self, opened: FileHandle, changes: bool) -> int:
         flags = 0
-        if self._options.keep_cache or getattr(opened, "keep_cache", False):
+        if opened.direct:
+            flags |= abi.FOPEN_DIRECT_IO
+        elif self._options.keep_cache or opened.keep_cache:
             flags |= abi.FOPEN_KEEP_CACHE
         if not changes:
             flags |= abi.FOPEN_NOFLUSH  # nothing can be dirty: spare the trip that close(2) would wait for
@@ -289,22 +320,32 @@ class Dispatcher:
         access = flags & _ACCESS
         write = access != os.O_RDONLY
         truncate = bool(flags & os.O_TRUNC)
+        tree, ino = self._tree(), self._ino(nodeid)
         fh, opened = self._verbs.open(
-            caller, nodeid,
+            caller, ino,
             read=access != os.O_WRONLY or self._options.writeback,  # the kernel reads the rest of a page that it gathers
             write=write,
             truncate=truncate,
             kill_suid=bool(open_flags & abi.OPEN_KILL_SUIDGID),
         )  # fmt: skip
+        self._require_same(tree, caller, fh)
         return codec.encode_open(fh, self._open_flags(opened, write or truncate), 0)
+
+    def _require_same(self, tree: int, caller: Caller, fh: int) -> None:
+        """A handle of one tree must not get a node of another: ESTALE, where the tree was replaced meanwhile."""
+        if tree != self._tree():
+            self._verbs.release(caller, fh)
+            raise FsError(errno.ESTALE)
 
     def _create(self, nodeid: int, caller: Caller, body: Body) -> bytes:
         flags, mode, _umask, _open_flags, name = body
+        tree = self._tree()
         fh, attr, opened = self._verbs.create(
             caller, nodeid, name, mode & 0o7777, exclusive=bool(flags & os.O_EXCL), truncate=bool(flags & os.O_TRUNC)
         )
+        self._require_same(tree, caller, fh)
         # However it was opened, its close is what shows the new file to the other doors.
-        return self._encoder.create(attr, fh, self._open_flags(opened, True))
+        return self._encoder.create(attr, tree, fh, self._open_flags(opened, True))
 
     def _read(self, nodeid: int, caller: Caller, body: Body) -> bytes:
         return self._verbs.read(caller, body[0], body[1], body[2])
@@ -351,7 +392,8 @@ class Dispatcher:
 
     def _readdirplus(self, nodeid: int, caller: Caller, body: Body) -> bytes:
         fh, offset, size = body[:3]
-        return self._encoder.entries_plus(self._verbs.readdir(caller, fh, offset, size // 160 + 1, True), size)
+        tree = self._tree()
+        return self._encoder.entries_plus(self._verbs.readdir(caller, fh, offset, size // 160 + 1, True), tree, size)
 
     def _releasedir(self, nodeid: int, caller: Caller, body: Body) -> bytes:
         self._verbs.releasedir(body[0])

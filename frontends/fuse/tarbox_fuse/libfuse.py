@@ -5,6 +5,8 @@ decoded as Latin-1, which maps every byte to a character and back. libfuse 2 kno
 or copy_file_range, and does not say who may keep set-id bits: those are missing here. A file that is removed while it
 is open it renames to .fuse_hidden... until the last close; by its handle alone it could not be asked for its attributes.
 It gives each hard link a node of its own, which sees what was done through another one when its attributes expire.
+Its nodes are the same in every tree: after a switch names and attributes of the old one show until they expire, and a
+file that was open answers ESTALE to whatever is asked of it.
 """
 
 from __future__ import annotations
@@ -87,6 +89,7 @@ class _Adapter:
         self._answered = answered
 
     def __call__(self, operation: str, *arguments: Any) -> Any:
+        self._verbs.gate.enter()
         try:
             return getattr(self, operation)(*arguments)
         except FsError as error:
@@ -100,6 +103,8 @@ class _Adapter:
         except Exception:
             log.exception("%s failed", operation)
             raise OSError(errno.EIO, operation) from None
+        finally:
+            self._verbs.gate.leave()
 
     def _run(self, factory: Callable[[], Op[R]]) -> R:
         return self._verbs.run(factory)
@@ -132,8 +137,10 @@ class _Adapter:
     def getattr(self, path: str | None, fh: int | None) -> dict[str, int]:
         if path is None or fh is not None:
             assert fh is not None
-            ino = self._verbs.file(fh).ino
-            return _stat(self._run(lambda: self._fs.getattr(ino)))
+            opened = self._verbs.file(fh)
+            if opened.stale:
+                raise FsError(errno.ESTALE, path)
+            return _stat(self._run(lambda: self._fs.getattr(opened.ino)))
         return _stat(self._find(path))
 
     def readlink(self, path: str) -> str:
@@ -225,6 +232,8 @@ class _Adapter:
         return self._verbs.create(caller, parent, name, mode & 0o7777, exclusive=False, truncate=False)[0]
 
     def read(self, path: str | None, size: int, offset: int, fh: int) -> bytes:
+        if self._verbs.file(fh).stale:
+            raise FsError(errno.ESTALE, path)
         return self._verbs.read(_caller(), fh, offset, size)
 
     def write(self, path: str | None, data: bytes, offset: int, fh: int) -> int:

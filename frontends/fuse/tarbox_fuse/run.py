@@ -24,11 +24,13 @@ from tarbox_core.check import reap
 from tarbox_core.drivers.base import Driver
 from tarbox_core.errors import TarboxError
 from tarbox_core.filesystem import Filesystem
+from tarbox_core.layer import MAIN
 from tarbox_fuse import mount as mounting
 from tarbox_fuse.chores import Chores
 from tarbox_fuse.codec import DEFAULT_TIMEOUTS, LONG_TIMEOUTS, Timeouts
 from tarbox_fuse.coherence import Follower
 from tarbox_fuse.dispatch import DAEMON_XATTR, Dispatcher, Options, daemon_identity
+from tarbox_fuse.kernel import Kernel
 from tarbox_fuse.mount import FSTYPE, MountError
 from tarbox_fuse.session import Session
 from tarbox_fuse.supervisor import Supervisor
@@ -47,6 +49,7 @@ _TICK: Final = 1.0  # seconds between two looks at what is due to be flushed
 _GRACE: Final = 60.0  # seconds for requests in work when the mount ends, and for a daemon to flush
 _SEAL_EVERY: Final = 60.0  # seconds
 _UPKEEP_EVERY: Final = 6 * 3600.0
+_DUE_EVERY: Final = 60.0  # between two looks whether an automatic checkpoint is due, at most
 _READ_AHEAD: Final = 4 << 20  # several requests at once, each answered over a connection of its own
 _OK: Final = b"ok"
 
@@ -60,19 +63,20 @@ def serve_mount(
     mountpoint: str, open_fs: OpenFs, *, tenant: str, read_only: bool = False, allow_other: bool = False,
     foreground: bool = False, transport: Transport = "kernel", log_file: str | None = None,
     timeouts: Timeouts = DEFAULT_TIMEOUTS, options: Options | None = None, ready: Callable[[], None] | None = None,
-    presence: PresenceOf | None = None, upkeep: Callable[[], None] | None = None,
+    presence: PresenceOf | None = None, upkeep: Callable[[], None] | None = None, checkpoint_every: float | None = None,
 ) -> None:  # fmt: skip
     """Mount a tenant. TarboxError, with one line for the user, when that fails.
 
     In the foreground this returns when the mount has ended and all is flushed; otherwise as soon as a daemon answers at
     the mount point. `open_fs` runs in the process that serves and gives what it closes at the end: a Filesystem made
     with enforce=False, and its driver. `presence` makes the mount seen by other doors. `upkeep`, called every few hours,
-    does what a tenant's own role may not do. `ready` is called once the mount answers. `options` overrides `timeouts`.
-    The log goes to standard error in the foreground, else to `log_file`, by default in the user's state directory.
+    does what a tenant's own role may not do. `checkpoint_every`: seconds between two automatic checkpoints. `ready` is
+    called once the mount answers. `options` overrides `timeouts`. The log goes to standard error in the foreground, else
+    to `log_file`, by default in the user's state directory.
     """
     where = mounting.check_mountpoint(mountpoint)
     mounting.check_device(allow_other)
-    serve = _Serve(where, open_fs, tenant, read_only, allow_other, transport, options or Options(timeouts), presence, upkeep)
+    serve = _Serve(where, open_fs, tenant, read_only, allow_other, transport, options or Options(timeouts), presence, upkeep, checkpoint_every)
     if foreground:
         _log_to(log_file)
         serve.run(ready or (lambda: None))
@@ -179,17 +183,19 @@ class _Serve:
 
     def __init__(
         self, where: str, open_fs: OpenFs, tenant: str, read_only: bool, allow_other: bool, transport: Transport, options: Options,
-        presence: PresenceOf | None, upkeep: Callable[[], None] | None,
+        presence: PresenceOf | None, upkeep: Callable[[], None] | None, checkpoint_every: float | None,
     ) -> None:  # fmt: skip
         self._where = where
         self._open_fs = open_fs
-        self._source = f"tarbox:{tenant}"
+        self._tenant = tenant
+        self._source = ""
         self._read_only = read_only
         self._allow_other = allow_other
         self._transport = transport
         self._options = options
         self._presence_of = presence
         self._upkeep = upkeep
+        self._checkpoint_every = checkpoint_every
         self._presence: Presence | None = None
 
     def run(self, ready: Callable[[], None]) -> None:
@@ -198,7 +204,9 @@ class _Serve:
             if self._presence_of is not None:
                 self._presence = self._presence_of(fs)
                 self._presence.enter()
+                driver.run(fs.refresh)  # before that, nobody had to tell us of a move
                 driver.run(lambda: reap(fs))
+            self._source = _source(self._tenant, fs, driver)
             if self._transport == "kernel":
                 self._run_kernel(fs, driver, ready)
             else:
@@ -217,8 +225,9 @@ class _Serve:
         try:
             fd = mounting.mount(self._where, self._source, read_only=self._read_only, allow_other=self._allow_other)
             session = Session(fd, wake.set, max_pages=self._options.max_pages)
-            verbs = Verbs(fs, driver, time.time_ns, before_wait=session.before_wait)
-            follower = None if self._presence is None else Follower(fd, fs, self._presence)
+            kernel = Kernel(fd)
+            verbs = Verbs(fs, driver, time.time_ns, before_wait=session.before_wait, gate=session.gate, kernel=kernel, presence=self._presence)
+            follower = None if self._presence is None else Follower(fs, self._presence, verbs.mover, kernel)
             options = self._options
             if follower is not None and options.timeouts == DEFAULT_TIMEOUTS:
                 options = options._replace(timeouts=LONG_TIMEOUTS)
@@ -261,10 +270,13 @@ class _Serve:
         chores = self._chores(fs, verbs)
         over = threading.Event()
         supervisors: list[Supervisor] = []
+        follower = None if self._presence is None else Follower(fs, self._presence, verbs.mover, None)
 
         def answered() -> None:
             supervisors.append(self._supervise())
             threading.Thread(target=tick, name="tick", daemon=True).start()
+            if follower is not None:
+                follower.start()
             log.info("mounted %s at %s through libfuse", self._source, self._where)
             ready()
 
@@ -275,6 +287,8 @@ class _Serve:
 
         libfuse.serve(verbs, self._where, self._source, self._options.timeouts, self._read_only, self._allow_other, answered)
         over.set()
+        if follower is not None:
+            follower.stop()
         verbs.finish()
         for supervisor in supervisors:
             supervisor.dismiss()
@@ -291,6 +305,14 @@ class _Serve:
                 return False
 
             chores.add("the upkeep of the database", _UPKEEP_EVERY, work)
+        every = self._checkpoint_every
+        if every is not None and not self._read_only:
+
+            def checkpoint() -> bool:
+                verbs.mover.checkpoint_when_due(int(every * 1e9), time.time_ns())
+                return False
+
+            chores.add("the automatic checkpoint", min(every / 10, _DUE_EVERY), checkpoint)
         return chores
 
     def _supervise(self) -> Supervisor:
@@ -310,6 +332,17 @@ class _Serve:
                 mounting.unmount(self._where, lazy=True)
             except OSError as again:
                 log.error("%s: %s", self._where, again.strerror)
+
+
+def _source(tenant: str, fs: Filesystem, driver: Driver) -> str:
+    """What the table of mounts shows: the tenant, and its sealed layer or the branch that is not its main one."""
+    session = fs.session
+    if session.view:
+        layer = driver.run(fs.current)
+        if layer.sealed_at is None:
+            raise MountError(f"layer {layer.short} is still written to by branch {layer.branch}: mount the branch, or make a checkpoint first")
+        return f"tarbox:{tenant}@{layer.short}"
+    return f"tarbox:{tenant}" if session.head == MAIN else f"tarbox:{tenant}@{session.head}"
 
 
 def _reap_at_the_end(presence: Presence, fs: Filesystem, driver: Driver) -> None:

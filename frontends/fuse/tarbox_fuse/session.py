@@ -18,6 +18,7 @@ from typing import Final, Protocol
 
 from tarbox_fuse import abi
 from tarbox_fuse.dispatch import Reply
+from tarbox_fuse.gate import Gate
 
 log = logging.getLogger("tarbox.fuse")
 
@@ -34,11 +35,13 @@ class Handler(Protocol):
 class Session:
     """Serves one FUSE connection with up to `threads` threads until it is unmounted. Owns `fd`.
 
-    `on_end` is called, once, by the thread that finds the connection ended.
+    `on_end` is called, once, by the thread that finds the connection ended. A request is inside of `gate` until its reply
+    is out.
     """
 
-    def __init__(self, fd: int, on_end: Callable[[], None], *, threads: int = 8, max_pages: int = 256) -> None:
+    def __init__(self, fd: int, on_end: Callable[[], None], *, threads: int = 8, max_pages: int = 256, gate: Gate | None = None) -> None:
         self.fd = fd
+        self.gate = gate or Gate()
         self.ended = threading.Event()
         self._on_end = on_end
         self._reading = False  # the leader waits for a request
@@ -102,6 +105,7 @@ class Session:
         view = memoryview(buffer)
         vector = [buffer]
         fd, mine, handle, readv, writev = self.fd, self._mine, handler.handle, os.readv, os.writev
+        enter, leave, before_wait = self.gate.enter, self.gate.leave, self.before_wait
         mine.leading = False
         while True:
             if not mine.leading:
@@ -122,14 +126,16 @@ class Session:
             self._reading = False
             if self.ended.is_set():
                 break
-            reply = handle(view, size)
-            if reply is None:
-                continue
+            enter(before_wait)
             try:
-                writev(fd, reply)
+                reply = handle(view, size)
+                if reply is not None:
+                    writev(fd, reply)
             except OSError as error:
                 # ENOENT: the request was given up by its caller; ended connections show at the next read.
                 if error.errno != errno.ENOENT and error.errno not in _ENDED:
-                    log.error("the kernel refused a reply of %d bytes to request %d: %s", len(reply[1]), buffer[4], error)
+                    log.error("the kernel refused a reply to request %d: %s", buffer[4], error)
+            finally:
+                leave()
         mine.leading = False
         self._leadership.release()

@@ -1,7 +1,7 @@
 """The filesystem's verbs as both transports call them: run to their end, locked per inode, on numbered handles.
 
 Here and nowhere else: which operations need an inode to themselves, the table of open handles, and when what is dirty
-gets flushed. Not here: bytes of any protocol, errno of any reply.
+gets flushed. Not here: bytes of any protocol, errno of any reply. A transport calls them inside of `gate`.
 
 Operations that touch the contents of a file hold that inode's lock for their whole run, because the core's open files
 let in either several readers or one thread alone. `getattr` and `lookup` take none: a stat never waits for a flush. What flushes
@@ -20,9 +20,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from tarbox_core.drivers.base import Driver
 from tarbox_core.effects import Batch, Op, Rows
 from tarbox_core.errors import TarboxError
-from tarbox_core.filesystem import Filesystem
+from tarbox_core.filesystem import Filesystem, OpenFile
 from tarbox_core.handles import DirHandle, FileHandle
 from tarbox_core.types import Attr, Caller, Entry
+from tarbox_fuse.gate import Gate
+from tarbox_fuse.kernel import Kernel, tree_of
+from tarbox_fuse.moving import Mover
 
 if TYPE_CHECKING:
     from tarbox_core.drivers.presence import Presence
@@ -122,18 +125,21 @@ class Verbs:
 
     def __init__(
         self, fs: Filesystem, driver: Driver, clock: Callable[[], int], *,
-        budget: int = 64 << 20, before_wait: Callable[[], None] = _nothing, presence: Presence | None = None,
+        budget: int = 64 << 20, before_wait: Callable[[], None] = _nothing, gate: Gate | None = None, kernel: Kernel | None = None,
+        presence: Presence | None = None,
     ) -> None:  # fmt: skip
         self.fs = fs
+        self.driver = driver
         self.before_wait = before_wait
-        self._presence = presence
-        self._driver = driver
+        self.gate = gate or Gate()
+        self.mover = Mover(self, kernel, presence)
         self._clock = clock
         self._budget = budget
         self._unchecked = 0
         self._stripes = [_Stripe(before_wait) for _ in range(_STRIPES)]
         self._numbers = itertools.count(1)
         self._files: dict[int, FileHandle] = {}
+        self._writers: dict[int, int] = {}  # the inodes of handles that may write
         self._dirs: dict[int, DirHandle] = {}
         self._trouble = ""
 
@@ -149,12 +155,12 @@ class Verbs:
             return result
         self.before_wait()
         started: list[Op[R]] = [_resume(op, batch)]
-        return self._driver.run(lambda: started.pop() if started else factory())
+        return self.driver.run(lambda: started.pop() if started else factory())
 
     def run_durable(self, factory: Callable[[], Op[R]]) -> R:
         """Run an operation and harden it, and all before it, in the database."""
         self.before_wait()
-        return self._driver.run(factory, durable=True)
+        return self.driver.run(factory, durable=True)
 
     def _lock(self, ino: int) -> _Stripe:
         return self._stripes[ino % _STRIPES]
@@ -165,21 +171,32 @@ class Verbs:
         """KeyError for a handle that was never given out: the transport's own fault."""
         return self._files[fh]
 
-    def open(self, caller: Caller, ino: int, **how: bool) -> tuple[int, FileHandle]:
+    def written(self) -> set[int]:
+        """The inodes that are open for writing."""
+        return set(self._writers.values())
+
+    def left_open(self, ino: int, tree: int) -> FileHandle | None:
+        """A file of an earlier tree (as kernel.tree_of gives it) that is still open."""
+        files = (opened for opened in list(self._files.values()) if isinstance(opened, OpenFile) and opened.ino == ino and opened.stale)
+        return next((opened for opened in files if tree_of(opened.generation) == tree), None)
+
+    def open(self, caller: Caller, ino: int, *, write: bool, **how: bool) -> tuple[int, FileHandle]:
         with self._lock(ino):
-            opened = self.run(lambda: self.fs.open(caller, ino, **how))
-        return self._keep(opened), opened
+            opened = self.run(lambda: self.fs.open(caller, ino, write=write, **how))
+        return self._keep(opened, write), opened
 
     def create(self, caller: Caller, parent: int, name: bytes, mode: int, *, exclusive: bool, truncate: bool) -> tuple[int, Attr, FileHandle]:
         attr, opened = self.run(lambda: self.fs.create(caller, parent, name, mode, exclusive=exclusive))
-        fh = self._keep(opened)
+        fh = self._keep(opened, True)
         if truncate and attr.size:  # somebody else made it since the kernel looked
             attr = self.setattr(caller, attr.ino, size=0)
         return fh, attr, opened
 
-    def _keep(self, opened: FileHandle) -> int:
+    def _keep(self, opened: FileHandle, write: bool) -> int:
         fh = next(self._numbers)
         self._files[fh] = opened
+        if write:
+            self._writers[fh] = opened.ino
         return fh
 
     def opendir(self, caller: Caller, ino: int) -> int:
@@ -204,6 +221,9 @@ class Verbs:
 
     def write(self, caller: Caller, fh: int, offset: int, data: bytes | memoryview, append: bool, kill_suid: bool) -> int:
         opened = self._files[fh]
+        if opened.moves_head:
+            with self.gate.outside():
+                return self.mover.move(lambda: opened.write(caller, offset, data, append=append, kill_suid=kill_suid))
         with self._lock(opened.ino):
             written = self.run(lambda: opened.write(caller, offset, data, append=append, kill_suid=kill_suid))
             self._unchecked += written
@@ -225,6 +245,7 @@ class Verbs:
 
     def release(self, caller: Caller, fh: int) -> None:
         opened = self._files.pop(fh)
+        self._writers.pop(fh, None)
         with self._lock(opened.ino):
             self.run(lambda: opened.release(caller))
 
@@ -257,14 +278,22 @@ class Verbs:
         self._flush(caller, self._clock())
         self.run_durable(lambda: self.fs.sync(caller))
 
+    def store(self, opened: FileHandle) -> None:
+        """Flush a file, whose changes are no longer anybody's in particular."""
+        with self._lock(opened.ino):
+            self.run(partial(opened.flush, Caller()))
+
     def tick(self) -> None:
-        """About once a second: see who else is there, flush what has been dirty for a second. Trouble is logged once, and
-        tried again."""
+        """About once a second: flush what has been dirty for a second, and see that the kernel is where the head is. Trouble
+        is logged once, and tried again."""
         try:
-            if self._presence is not None:
-                self._presence.look()
-            self._flush(Caller(), self._clock() - _FLUSH_AFTER)
-            self.run(lambda: self.fs.flush_records())
+            if self.gate.try_enter():  # while the head moves, everything is flushed anyhow
+                try:
+                    self._flush(Caller(), self._clock() - _FLUSH_AFTER)
+                    self.run(lambda: self.fs.flush_records())
+                finally:
+                    self.gate.leave()
+            self.mover.look()
         except TarboxError as error:
             if str(error) != self._trouble:
                 log.error("flushing in the background: %s; trying again every second", error)
