@@ -18,12 +18,12 @@ CHAIN: Final = Statement(
         select t.hash, t.size, t.base, t.depth, t.weight, t.data from c join text_version t on t.tenant = $1 and t.hash = c.base
     ) select hash, size, depth, weight, data from c order by depth desc""",
     ("int8", "bytea"),
-    ("bytea", "int8", "int4", "int8", "bytea"),
+    ("bytea", "int4", "int4", "int4", "bytea"),
     safe=True,
 )
 
 THERE: Final = Statement(
-    "text.there", "select t.lines from text_version t where t.tenant = $1 and t.hash = $2", ("int8", "bytea"), ("int8",), safe=True
+    "text.there", "select t.lines from text_version t where t.tenant = $1 and t.hash = $2", ("int8", "bytea"), ("int4",), safe=True
 )
 
 # --- packing -------------------------------------------------------------------------------------------------------
@@ -96,7 +96,7 @@ TEXT_PUT: Final = Statement(
     select $1, $2, $3, $4, $5, coalesce(b.depth + 1, 0), coalesce(b.weight + length($6), 0), $6
     from (select 1) one left join text_version b on b.tenant = $1 and b.hash = $5 where $5 is null or b.hash is not null
     on conflict do nothing""",
-    ("int8", "bytea", "int8", "int8", "bytea", "bytea"),
+    ("int8", "bytea", "int4", "int4", "bytea", "bytea"),
 )
 # Versions (ino, layer) whose content is a text that is stored; those that still are as they were found.
 PACK: Final = Statement(

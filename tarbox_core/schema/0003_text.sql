@@ -2,12 +2,12 @@
 
 create table text_version (
     tenant int8 not null,
-    hash bytea not null check (length(hash) = 32),
-    size int8 not null check (size >= 0),
-    lines int8 not null,
-    base bytea,
+    size int4 not null check (size >= 0),
+    lines int4 not null,
     depth int4 not null check (depth >= 0),
-    weight int8 not null,
+    weight int4 not null,
+    hash bytea not null check (length(hash) = 32),
+    base bytea,
     data bytea not null,
     primary key (tenant, hash)
 );
@@ -18,7 +18,6 @@ comment on column text_version.lines is 'Lines of the text; a last one without i
 comment on column text_version.base is 'The text that the delta is applied to; null for a keyframe. Always stored before, so there are no circles.';
 comment on column text_version.depth is 'Deltas between this text and its keyframe.';
 comment on column text_version.weight is 'Bytes of data from this text up to its keyframe, the keyframe''s not counted.';
-create index text_version_base on text_version (tenant, base) where base is not null;
 alter table text_version alter column data set storage external;
 
 alter table inode add column packed bytea check (length(packed) = 32);
