@@ -69,7 +69,9 @@ class Door(Protocol):
     def delete_branch(self, name: str) -> None: ...
     def delete_layer(self, word: str) -> None: ...
     def squash(self, first: str, last: str) -> None: ...
-    def gc(self) -> None: ...
+    def gc(self) -> None:
+        """Pack, then collect."""
+
     def close(self) -> None: ...
 
 
@@ -372,7 +374,7 @@ class LayerMachine(RuleBasedStateMachine):
     @rule(chance=chances)
     def gc(self, chance: random.Random) -> None:
         door, _ = self.door(chance)
-        self.say(f"{door.branch}: gc")
+        self.say(f"{door.branch}: pack and gc")
         door.gc()
 
     # --- the whole
@@ -446,7 +448,7 @@ class LayerMachine(RuleBasedStateMachine):
 # How often each step is taken on a long walk.
 WEIGHTS = {
     "make": 8, "write": 6, "edit": 4, "truncate": 3, "remove": 3, "rename": 4, "link": 2, "attributes": 3, "xattr": 3,
-    "checkpoint": 5, "switch": 5, "make_branch": 2, "delete_branch": 2, "delete_layer": 3, "squash": 4, "gc": 1,
+    "checkpoint": 5, "switch": 5, "make_branch": 2, "delete_branch": 2, "delete_layer": 3, "squash": 4, "gc": 2,
 }  # fmt: skip
 
 

@@ -179,9 +179,9 @@ class Tenant:
             session.driver.close()
         self._sessions.clear()
 
-    def fsck(self, *, repair: bool = False, alone: bool = True) -> list[check.Finding]:
+    def fsck(self, *, repair: bool = False, alone: bool = True, layers: bool = False) -> list[check.Finding]:
         with self._own_session(alone) as session:
-            return session.run(lambda: check.fsck(session.fs, repair=repair))
+            return session.run(lambda: check.fsck(session.fs, repair=repair, layers=layers))
 
     def pack(self) -> Packed:
         with self._own_session() as session:
@@ -205,12 +205,12 @@ class Tenant:
             self.end_sessions()
             if not self.damaged:
                 with self._own_session() as session:
-                    findings = session.run(lambda: check.fsck(session.fs))
+                    findings = session.run(lambda: check.fsck(session.fs, layers=True))
                     # What one of several sessions unlinked stays stored until a gc.
                     assert all(finding.kind == "unlinked" for finding in findings), f"fsck found damage after the test: {findings}"
                     pack(session.driver, session.fs)
                     swept = session.run(lambda: check.gc(session.fs))
                     if swept != check.Swept(0, 0, 0, 0):
-                        assert session.run(lambda: check.fsck(session.fs)) == [], "fsck found damage after gc"
+                        assert session.run(lambda: check.fsck(session.fs, layers=True)) == [], "fsck found damage after gc"
         finally:
             self.owner.close()

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tarbox_core import check
+from tarbox_core.drivers.packing import pack
 from tarbox_core.drivers.sync import SyncDriver
 from tarbox_core.effects import Op
 from tarbox_core.filesystem import Filesystem
@@ -120,6 +121,7 @@ class CoreDoor:
         self.run(lambda fs: fs.squash(ROOT, first, last))
 
     def gc(self) -> None:
+        pack(self._session.driver, self.fs)
         self.run(lambda fs: check.gc(fs))
 
     def close(self) -> None:

@@ -46,6 +46,7 @@ def init(options: Namespace, out: Output) -> int:
 
 def fsck_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--repair", action="store_true", help="mend what can be mended")
+    parser.add_argument("--layers", action="store_true", help="look at the whole tree of every sealed layer too")
 
 
 def fsck(options: Namespace, out: Output) -> int:
@@ -53,7 +54,9 @@ def fsck(options: Namespace, out: Output) -> int:
 
     with enter(options, changes=options.repair) as session, Progress() as progress:
         findings = session.driver.run(
-            lambda: check.fsck(session.fs, repair=options.repair, progress=lambda blocks: progress.add(blocks * session.tenant.block_size)),
+            lambda: check.fsck(
+                session.fs, repair=options.repair, layers=options.layers, progress=lambda blocks: progress.add(blocks * session.tenant.block_size)
+            ),
             durable=options.repair,
         )
         name = session.tenant.name
