@@ -48,6 +48,9 @@ Transport = Literal["kernel", "libfuse"]
 _TICK: Final = 1.0  # seconds between two looks at what is due to be flushed
 _GRACE: Final = 60.0  # seconds for requests in work when the mount ends, and for a daemon to flush
 _SEAL_EVERY: Final = 60.0  # seconds
+_PACK_EVERY: Final = 1.0
+_PACK_FOR: Final = 0.1  # of these, or as long as one step takes
+_PACK_BYTES: Final = 1 << 20  # of content in a step
 _UPKEEP_EVERY: Final = 6 * 3600.0
 _DUE_EVERY: Final = 60.0  # between two looks whether an automatic checkpoint is due, at most
 _READ_AHEAD: Final = 4 << 20  # several requests at once, each answered over a connection of its own
@@ -297,6 +300,18 @@ class _Serve:
     def _chores(self, fs: Filesystem, verbs: Verbs) -> Chores:
         chores = Chores(time.monotonic)
         chores.add("sealing the audit trail", _SEAL_EVERY, lambda: verbs.run(lambda: sealing.seal(fs.session)))
+        if not self._read_only:
+            packer = fs.packer()
+
+            def pack() -> bool:
+                end = time.monotonic() + _PACK_FOR
+                while more := verbs.run(lambda: packer.look(_PACK_BYTES)):
+                    verbs.run(packer.store)
+                    if time.monotonic() > end:
+                        break
+                return more
+
+            chores.add("packing old text", _PACK_EVERY, pack)
         upkeep = self._upkeep
         if upkeep is not None:
 
