@@ -205,19 +205,13 @@ class Nodes:
 
     # --- layers
 
-    def _here(self, layers: Sequence[Layer]) -> int | None:
-        """The stamp of the sealed layer that the door's tree stands on."""
-        s = self._fs.session
-        return s.layer if s.view else next((layer.parent for layer in layers if layer.branch == s.head), None)
-
     def list(self, caller: Caller, node: Path) -> Op[bytes]:
         layers = yield from self._fs.layers()
-        return _text(listing.layers(layers, self._here(layers)))
+        return _text(listing.table(listing.layer_rows(layers, _standing(self._fs, layers))))
 
     def list_json(self, caller: Caller, node: Path) -> Op[bytes]:
         layers = yield from self._fs.layers()
-        here = self._here(layers)
-        return _text([json.dumps([listing.layer_value(layer) | {"current": layer.stamp == here} for layer in layers], indent=2, ensure_ascii=False)])
+        return _text([json.dumps(listing.layer_values(layers, _standing(self._fs, layers)), indent=2, ensure_ascii=False)])
 
     def current(self, caller: Caller, node: Path) -> Op[bytes]:
         """What the tree stands on: the layer's id and name, then the branch."""
@@ -321,6 +315,12 @@ class HistoryDir:
 def _real(node: Path) -> bytes:
     """The path in the tree of a node of history/."""
     return b"/" + b"/".join(node[1:])
+
+
+def _standing(fs: Filesystem, layers: Sequence[Layer]) -> int:
+    """The stamp of the layer that a door writes to or shows, by what was just read: another door may have moved the head."""
+    s = fs.session
+    return s.layer if s.view else next((layer.stamp for layer in layers if layer.branch == s.head), s.layer)
 
 
 def _text(lines: Sequence[str]) -> bytes:

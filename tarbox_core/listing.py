@@ -36,16 +36,32 @@ def table(rows: Iterable[Sequence[str]]) -> list[str]:
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
 
 
-def layers(found: Iterable[Layer], here: int | None, when: Callable[[int], str] = utc) -> list[str]:
-    """Sealed layers, the newest first, one a line: id, time, name, first line of the message; "*" marks the layer `here`."""
-    sealed = sorted((layer for layer in found if layer.sealed_at), key=lambda layer: (layer.sealed_at, layer.stamp), reverse=True)
-    return table(
-        ("*" if layer.stamp == here else " ", layer.short, when(layer.sealed_at or 0), _named(layer), layer.message.partition("\n")[0]) for layer in sealed
-    )
+def line_to(layers: Iterable[Layer], stamp: int) -> list[Layer]:
+    """A layer and those it rests on, directly or not; the first of all comes last. Empty where another door just dropped it."""
+    by_stamp = {layer.stamp: layer for layer in layers}
+    found = []
+    at = by_stamp.get(stamp)
+    while at is not None:
+        found.append(at)
+        at = by_stamp.get(at.parent or 0)
+    return found
 
 
-def _named(layer: Layer) -> str:
-    return layer.name or ("(automatic)" if layer.automatic else "-")
+def layer_rows(layers: Sequence[Layer], standing: int, when: Callable[[int], str] = utc) -> list[tuple[str, ...]]:
+    """Layers in the order they were begun, the last first: mark, id, name, time, branch, first line of the message.
+
+    "*" marks the layer that a tree is written to, or the sealed one that it shows (its stamp is `standing`); "|" those that
+    this one rests on.
+    """
+    ours = {layer.stamp for layer in line_to(layers, standing)[1:]}
+    return [_row(layer, "*" if layer.stamp == standing else "|" if layer.stamp in ours else "", when) for layer in reversed(layers)]
+
+
+def _row(layer: Layer, mark: str, when: Callable[[int], str]) -> tuple[str, ...]:
+    if layer.sealed_at is None:
+        return mark, layer.short, "(open)", when(layer.created_at), layer.branch or "", ""
+    name = layer.name or ("(automatic)" if layer.automatic else "-")
+    return mark, layer.short, name, when(layer.sealed_at), "", layer.message.partition("\n")[0]
 
 
 def layer_value(layer: Layer) -> dict[str, object]:
@@ -54,6 +70,12 @@ def layer_value(layer: Layer) -> dict[str, object]:
         "id": layer.id, "name": layer.name, "message": layer.message, "parent": layer.parent_id, "created_at": exact(layer.created_at),
         "sealed_at": None if layer.sealed_at is None else exact(layer.sealed_at), "automatic": layer.automatic, "branch": layer.branch,
     }  # fmt: skip
+
+
+def layer_values(layers: Sequence[Layer], standing: int) -> list[dict[str, object]]:
+    """Layers for JSON, in the order they were begun, marked as in `layer_rows`: `current` and `beneath`."""
+    ours = {layer.stamp for layer in line_to(layers, standing)[1:]}
+    return [layer_value(layer) | {"current": layer.stamp == standing, "beneath": layer.stamp in ours} for layer in layers]
 
 
 def name_status(changes: Iterable[Change]) -> list[str]:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tarbox_core import listing
 from tarbox_core.errors import FsError
 from tarbox_core.types import RENAME_EXCHANGE, ROOT_INO, Caller
 from tests.conftest import PgServer
@@ -55,7 +56,7 @@ def test_writing_a_name_makes_a_checkpoint_and_writing_an_id_switches(session: S
     assert lines(session, CURRENT) == [f"{first.short} before refactor", "branch main"]
     session.write(b"/a", b"two\n")
     put(session, NEW, b"\n")
-    assert len(lines(session, LIST)) == 2
+    assert [line.split()[0] for line in lines(session, LIST)] == ["*", "|", "|"]
     put(session, SWITCH, first.short.encode() + b"\n")
     assert session.read(b"/a") == b"one\n"
     put(session, SWITCH, b"-\n")
@@ -124,7 +125,7 @@ def test_a_read_only_door_reads_and_changes_nothing(tenant: Tenant) -> None:
     session = tenant.session()
     put(session, NEW, b"one\n")
     reader = tenant.session(read_only=True)
-    assert [line.split()[-1] for line in lines(reader, LIST)] == ["one"]
+    assert [line.split()[2] for line in lines(reader, LIST)] == ["(open)", "one"]
     for path in (NEW, SWITCH):
         fails(errno.EROFS, lambda: reader.open(path, read=False, write=True))  # noqa: B023
 
@@ -132,8 +133,8 @@ def test_a_read_only_door_reads_and_changes_nothing(tenant: Tenant) -> None:
 # --- what they say
 
 
-def test_the_list_has_a_line_for_each_sealed_layer_the_newest_first(session: Session) -> None:
-    assert session.read(LIST) == b""
+def test_the_list_has_a_line_for_each_layer_the_newest_first(session: Session) -> None:
+    assert [line.split()[2] for line in lines(session, LIST)] == ["(open)"]
     put(session, NEW, b"first\nwhy\nnot shown\n")
     session.write(b"/a", b"1")
     put(session, NEW, "zweite Änderung\n".encode())
@@ -141,11 +142,12 @@ def test_the_list_has_a_line_for_each_sealed_layer_the_newest_first(session: Ses
     switch(session, "first")
     shown = lines(session, LIST)
     first = session.run(lambda: session.fs.layer("first"))
-    assert [line[:1] for line in shown] == [" ", " ", "*"]
-    assert shown[2].split() == ["*", first.short, shown[2].split()[2], "first", "why"]
-    assert "(automatic)" in shown[0] and "before the switch to first" in shown[0]
-    assert len({line.index("Z  ") for line in shown}) == 1  # in columns
-    assert "zweite Änderung" in shown[1]
+    assert [line[:1] for line in shown] == ["*", " ", " ", "|"]
+    assert shown[3].split() == ["|", first.short, "first", listing.utc(first.sealed_at or 0), "why"]
+    assert "(automatic)" in shown[1] and "before the switch to first" in shown[1]
+    assert shown[0].split()[2] == "(open)" and shown[0].endswith("main")
+    assert len({line.index("Z") for line in shown}) == 1  # in columns
+    assert "zweite Änderung" in shown[2]
 
 
 def test_list_json_tells_all_of_every_layer(session: Session) -> None:
@@ -153,8 +155,8 @@ def test_list_json_tells_all_of_every_layer(session: Session) -> None:
     session.write(b"/a", b"1")
     put(session, NEW, b"\n")
     value = json.loads(session.read(b"/.tarbox/layers/list.json"))
-    assert [(item["name"], item["message"], item["current"], item["branch"]) for item in value] == [
-        ("first", "why", False, None), (None, "", True, None), (None, "", False, "main"),
+    assert [(item["name"], item["message"], item["current"], item["beneath"], item["branch"]) for item in value] == [
+        ("first", "why", False, True, None), (None, "", False, True, None), (None, "", True, False, "main"),
     ]  # fmt: skip
     assert value[1]["parent"] == value[0]["id"] and value[2]["sealed_at"] is None and not value[0]["automatic"]
 
@@ -164,7 +166,7 @@ def test_a_text_stays_as_it_was_when_it_was_opened(session: Session) -> None:
     opened = session.open(LIST)
     put(session, NEW, b"two\n")
     text = session.run(lambda: opened.read(session.caller, 0, 1 << 20))
-    assert text.count(b"\n") == 1 and opened.attr().size == len(text)
+    assert text.count(b"\n") == 2 and opened.attr().size == len(text)
     assert session.run(lambda: opened.read(session.caller, 5, 10)) == text[5:15]
     assert session.run(lambda: opened.read(session.caller, len(text), 10)) == b""
     assert session.attr(LIST).size == 0
@@ -495,7 +497,7 @@ def test_who_may_write_in_the_root_may_move_the_tree(tenant: Tenant) -> None:
     fails(errno.EACCES, lambda: put(other, SWITCH, b"one\n"))
     fails(errno.EACCES, lambda: other.read(b"/.tarbox/layers/diff/one.."))
     fails(errno.EACCES, lambda: other.run(lambda: other.fs.access(other.caller, other.attr(NEW).ino, 2)))
-    assert len(lines(other, LIST)) == 3
+    assert len(lines(other, LIST)) == 4
     fails(errno.EACCES, lambda: other.read(b"/.tarbox/history/private/f"))
     fails(errno.EACCES, lambda: other.read(b"/.tarbox/layers/tree/one/private/f"))
     fails(errno.EACCES, lambda: other.names(b"/.tarbox/history/private"))

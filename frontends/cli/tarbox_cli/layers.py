@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from tarbox_cli.arguments import UsageError, branch_name, layer_range, layer_word, no_arguments
@@ -11,6 +10,7 @@ from tarbox_cli.asking import agree
 from tarbox_cli.output import Output, iso, local
 from tarbox_cli.session import Session, Tally, enter
 from tarbox_core.layer import HEAD, SHOWN, Layer
+from tarbox_core.listing import layer_rows, layer_value, layer_values, line_to
 
 if TYPE_CHECKING:
     from tarbox_cli.commands import Verbs
@@ -21,27 +21,8 @@ def called(layer: Layer) -> str:
     return f"{layer.name} ({layer.short})" if layer.name is not None else layer.short
 
 
-def described(layer: Layer) -> dict[str, Any]:
-    """A layer as a JSON object. `sealed_at` is null, and `branch` is named, while a branch writes to it."""
-    return {
-        "id": layer.id, "name": layer.name, "message": layer.message, "parent": layer.parent_id, "created_at": iso(layer.created_at),
-        "sealed_at": None if layer.sealed_at is None else iso(layer.sealed_at), "automatic": layer.automatic, "branch": layer.branch,
-    }  # fmt: skip
-
-
 def _find(session: Session, word: str) -> Layer:
     return session.driver.run(lambda: session.fs.layer(word))
-
-
-def line_to(layers: Iterable[Layer], stamp: int) -> list[Layer]:
-    """A layer and those it rests on, directly or not; the first of all comes last. Empty where another door just dropped it."""
-    by_stamp = {layer.stamp: layer for layer in layers}
-    found = []
-    at = by_stamp.get(stamp)
-    while at is not None:
-        found.append(at)
-        at = by_stamp.get(at.parent or 0)
-    return found
 
 
 def holder(session: Session, stamp: int) -> Layer | None:
@@ -71,7 +52,7 @@ def create(options: Namespace, out: Output) -> int:
         layer = session.move(session.fs.checkpoint, session.caller, name, options.message)
     assert layer is not None  # only an automatic checkpoint may make none
     if options.json:
-        out.json(described(layer))
+        out.json(layer_value(layer))
     else:
         out.line(f"layer {called(layer)} made: `tarbox layer switch {layer.short}` brings this tree back")
     return 0
@@ -84,20 +65,11 @@ def list_(options: Namespace, out: Output) -> int:
     with enter(options, changes=False) as session:
         known = session.driver.run(session.fs.layers)
         standing = session.fs.session.layer
-    ours = {layer.stamp for layer in line_to(known, standing)[1:]}
     if options.json:
-        out.json([described(layer) | {"current": layer.stamp == standing, "beneath": layer.stamp in ours} for layer in known])
-        return 0
-    out.table(("", "LAYER", "NAME", "TIME", "BRANCH", "MESSAGE"), [_row(layer, standing, ours) for layer in reversed(known)])
+        out.json(layer_values(known, standing))
+    else:
+        out.table(("", "LAYER", "NAME", "TIME", "BRANCH", "MESSAGE"), layer_rows(known, standing, local))
     return 0
-
-
-def _row(layer: Layer, standing: int, ours: set[int]) -> tuple[str, ...]:
-    mark = "*" if layer.stamp == standing else "|" if layer.stamp in ours else ""
-    if layer.sealed_at is None:
-        return mark, layer.short, "(open)", local(layer.created_at), layer.branch or "", ""
-    name = layer.name or ("(automatic)" if layer.automatic else "-")
-    return mark, layer.short, name, local(layer.sealed_at), "", layer.message.partition("\n")[0]
 
 
 # --- current
@@ -108,7 +80,7 @@ def current(options: Namespace, out: Output) -> int:
         standing = session.driver.run(session.fs.current)
         below = None if standing.parent_id is None else _find(session, standing.parent_id)
     if options.json:
-        out.json({"branch": standing.branch, "open": described(standing), "layer": None if below is None else described(below)})
+        out.json({"branch": standing.branch, "open": layer_value(standing), "layer": None if below is None else layer_value(below)})
         return 0
     rows = [("Branch", standing.branch or "-"), ("Layer", "none yet" if below is None else called(below))]
     if below is not None:
@@ -134,7 +106,7 @@ def switch(options: Namespace, out: Output) -> int:
         to, left = session.move(session.fs.switch, session.caller, words[0])
         moved = session.fs.session.layer != before
     if options.json:
-        out.json({"switched": moved, "layer": described(to), "left": None if left is None else described(left)})
+        out.json({"switched": moved, "layer": layer_value(to), "left": None if left is None else layer_value(left)})
     elif not moved:
         out.line(f"nothing to do: this is {'the head' if to.sealed_at is None else called(to)} already")
     elif left is None:
@@ -164,7 +136,7 @@ def delete(options: Namespace, out: Output) -> int:
             with tally.each():
                 gone.append(session.harden(session.fs.delete_layer, session.caller, layer.id))
     if options.json:
-        out.json({"deleted": [described(layer) for layer in gone]})
+        out.json({"deleted": [layer_value(layer) for layer in gone]})
     else:
         for layer in gone:
             out.line(f"layer {called(layer)} deleted")
@@ -191,7 +163,7 @@ def squash(options: Namespace, out: Output) -> int:
             agree("layer squash", question, "yes")
         kept, count = session.harden(session.fs.squash, session.caller, start.id, end.id)
     if options.json:
-        out.json({"layer": described(kept), "removed": count})
+        out.json({"layer": layer_value(kept), "removed": count})
     else:
         out.line(f"{count} {'layer' if count == 1 else 'layers'} squashed into {called(kept)}")
     return 0
@@ -263,7 +235,7 @@ def branch_delete(options: Namespace, out: Output) -> int:
     with enter(options, changes=True) as session:
         last = session.harden(session.fs.delete_branch, session.caller, options.name)
     if options.json:
-        out.json({"deleted": options.name, "last": None if last is None else described(last)})
+        out.json({"deleted": options.name, "last": None if last is None else layer_value(last)})
     else:
         kept = "" if last is None else f"; what it had last is {called(last)}: `tarbox layer branch {options.name} {last.short}` makes it anew"
         out.line(f"branch {options.name} deleted, its layers stay{kept}")
