@@ -128,6 +128,11 @@ def layer_word(word: str) -> str:
     return word
 
 
+def layer_or_path(word: str) -> str:
+    """A layer, or a path in the tenant, by where it stands."""
+    return word
+
+
 def layer_range(word: str) -> str:
     """Two layers with ".." between them, or one of the two."""
     return word

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 
-from tarbox_cli.arguments import Parser, branch_name, host_directory, host_path, layer_range, layer_word, link_target, tenant_name, tenant_path
+from tarbox_cli.arguments import Parser, branch_name, host_directory, host_path, layer_or_path, layer_range, layer_word, link_target, tenant_name, tenant_path
 from tarbox_cli.commands import COMMANDS, FAMILIES, find
 from tarbox_cli.output import Output
 
@@ -175,6 +175,8 @@ def _values(action: argparse.Action, typed: str, context: _Context) -> Candidate
         return _asked(_tenants, typed, context)
     if kind is layer_word:
         return _asked(_layers, typed, context)
+    if kind is layer_or_path:
+        return _asked(_paths if typed.startswith("/") else _layers, typed, context)
     if kind is layer_range:
         first, dots, last = typed.rpartition("..")
         found = _asked(_layers, last, context)

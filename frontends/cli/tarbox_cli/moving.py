@@ -68,10 +68,12 @@ def cp_arguments(parser: ArgumentParser) -> None:
 
 
 class Copier:
-    """One run of cp. Content is copied by reference where blocks allow: `copy_range` decides."""
+    """One run of cp. Content is copied by reference where blocks allow: `copy_range` decides. `source`: the tree to copy
+    from, where it is another one."""
 
-    def __init__(self, session: Session, tally: Tally, *, preserve: bool, links: bool, clobber: bool) -> None:
+    def __init__(self, session: Session, tally: Tally, *, preserve: bool, links: bool, clobber: bool, source: Session | None = None) -> None:
         self.session = session
+        self.source = source or session
         self.tally = tally
         self.preserve = preserve
         self.clobber = clobber
@@ -88,7 +90,7 @@ class Copier:
         if there is not None:
             if not self.clobber:
                 return
-            if there.ino == attr.ino:
+            if self._is_itself(there, attr):
                 raise same(path, target.path)
             if there.is_dir:
                 raise FsError(errno.EISDIR, target.path)
@@ -103,7 +105,7 @@ class Copier:
                 session.run(target.path, session.fs.link, session.caller, known, target.parent, target.name)
                 return
         if attr.is_symlink:
-            content = session.run(path, session.fs.readlink, session.caller, attr.ino)
+            content = self.source.run(path, self.source.fs.readlink, session.caller, attr.ino)
             made = session.run(target.path, session.fs.symlink, session.caller, target.parent, target.name, content)
         elif attr.is_reg:
             made = self._content(path, attr, target, there)
@@ -112,12 +114,15 @@ class Copier:
             made = session.run(target.path, session.fs.mknod, session.caller, target.parent, target.name, mode, attr.rdev)
         if self._links is not None and attr.nlink > 1:
             self._links[attr.ino] = made.ino
-        self._keep(path, attr, target.path, made)
+        self.keep(path, attr, target.path, made)
+
+    def _is_itself(self, there: Attr, attr: Attr) -> bool:
+        return self.source is self.session and there.ino == attr.ino
 
     def _content(self, path: bytes, attr: Attr, target: Place, there: Attr | None) -> Attr:
-        session = self.session
+        session, origin = self.session, self.source
         mode = attr.mode & 0o777 & ~session.umask
-        with opened(session, path, session.run(path, session.fs.open, session.caller, attr.ino)) as source:
+        with opened(origin, path, origin.run(path, origin.fs.open, session.caller, attr.ino)) as source:
             made, copy = open_for_writing(session, target, there, mode, truncate=True)
             with opened(session, target.path, copy):
                 size = source.attr().size
@@ -133,9 +138,10 @@ class Copier:
     def _directory(self, path: bytes, attr: Attr, target: Place) -> None:
         session = self.session
         there = session.child(target)
-        if there is not None and there.ino == attr.ino:
+        if there is not None and self._is_itself(there, attr):
             raise same(path, target.path)
-        self._refuse_loop(attr, target)
+        if self.source is session:
+            self._refuse_loop(attr, target)
         new = there is None
         if there is None:
             # Its owner must be able to fill it; the last word on its mode comes at the end.
@@ -145,12 +151,12 @@ class Copier:
         self._made.add(there.ino)
         inside = there.ino
         session.expect(inside, target.path)
-        for entry in session.entries(attr.ino, path):
+        for entry in self.source.entries(attr.ino, path):
             inner = join(path, entry.name)
             with self.tally.each():
-                self.copy(inner, session.attributes(entry, inner), Place(inside, entry.name, join(target.path, entry.name)))
+                self.copy(inner, self.source.attributes(entry, inner), Place(inside, entry.name, join(target.path, entry.name)))
         if self.preserve:
-            self._keep(path, attr, target.path, there)
+            self.keep(path, attr, target.path, there)
         elif new:
             mode = attr.mode & 0o777 & ~session.umask
             if stat.S_IMODE(there.mode) & 0o777 != mode:
@@ -167,12 +173,13 @@ class Copier:
                 return
             at = session.run(target.path, session.fs.getattr, at).parent
 
-    def _keep(self, path: bytes, attr: Attr, copy_path: bytes, copy: Attr) -> None:
+    def keep(self, path: bytes, attr: Attr, copy_path: bytes, copy: Attr) -> None:
+        """Give a copy the attributes of what it was made from, where that is wanted."""
         if not self.preserve:
             return
-        session = self.session
-        for name in session.run(path, session.fs.listxattr, session.caller, attr.ino):
-            value = session.run(path, session.fs.getxattr, session.caller, attr.ino, name)
+        session, source = self.session, self.source
+        for name in source.run(path, source.fs.listxattr, session.caller, attr.ino):
+            value = source.run(path, source.fs.getxattr, session.caller, attr.ino, name)
             session.run(copy_path, session.fs.setxattr, session.caller, copy.ino, name, value)
         mode = None if attr.is_symlink else stat.S_IMODE(attr.mode)
         give_attributes(session, copy_path, copy.ino, owner=(attr.uid, attr.gid), mode=mode, atime=attr.atime, mtime=attr.mtime)
@@ -212,7 +219,7 @@ def cp(options: Namespace, out: Output) -> int:
                             raise same(path, target.path)
                         if copier.clobber:
                             made = copier._content(path, attr, target, through)
-                            copier._keep(path, attr, target.path, made)
+                            copier.keep(path, attr, target.path, made)
                         continue
                 copier.copy(path, attr, target)
     return tally.status
