@@ -6,17 +6,23 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from pg8000.exceptions import DatabaseError
 
+from tarbox_cli.config import Config
+from tarbox_cli.mounting import upkeep
 from tarbox_core import sealing, trail
 from tarbox_core import trail_statements as sql
 from tarbox_core.drivers.sync import SyncDriver
 from tarbox_core.errors import TarboxError
 from tarbox_core.sealing import Verdict
+from tarbox_fuse import run
+from tarbox_fuse.dispatch import Options
+from tarbox_fuse.verbs import Verbs
 from tests.conftest import PgServer
 from tests.tenants import Session, Tenant
 
@@ -342,6 +348,29 @@ def test_weeks_do_not_depend_on_a_time_zone(pg_server: PgServer, pg_url: str, zo
         assert weeks == [[odd + timedelta(days=7), end + timedelta(days=14)], [odd, odd + timedelta(days=7)]]
     finally:
         connection.close()
+
+
+# --- in a mount
+
+
+def test_a_mount_seals_and_has_weeks_made_ahead(sealed: Session, schema_url: str, superuser: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it does each minute and every few hours; here at once."""
+    monkeypatch.setattr(run, "_SEAL_EVERY", 0.0)
+    monkeypatch.setattr(run, "_UPKEEP_EVERY", 0.0)
+    ((last,),) = superuser.run("select partition::text from tarbox_audit_weeks() order by since desc limit 1")
+    superuser.run(f"drop table {last}")
+    write_some(sealed, name="new")
+    serve = run._Serve(
+        where="/nowhere", open_fs=lambda: (sealed.driver, sealed.fs), tenant="t", read_only=False, allow_other=False, transport="kernel",
+        options=Options(), presence=None, upkeep=partial(upkeep, Config(), schema_url), checkpoint_every=None,
+    )  # fmt: skip
+    chores = serve._chores(sealed.fs, Verbs(sealed.fs, sealed.driver, time.time_ns))
+    deadline = time.monotonic() + 30
+    while verify(sealed).unsealed:
+        chores.look()
+        assert time.monotonic() < deadline
+    assert verify(sealed).records == 36
+    assert superuser.run("select partition::text from tarbox_audit_weeks() order by since desc limit 1") == [[last]]
 
 
 # --- restored
