@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from argparse import ArgumentParser, Namespace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tarbox_cli.arguments import UsageError, at_layer, host_directory, host_path
 from tarbox_cli.output import Output, quote
-from tarbox_cli.session import database_url, open_tenant, settings, tenant_info, tenant_of
+from tarbox_cli.session import connect, database_url, open_tenant, settings, tenant_info, tenant_of
 
 if TYPE_CHECKING:
     from tarbox_cli.commands import Verbs
+    from tarbox_cli.config import Config
     from tarbox_core.drivers.base import Driver
     from tarbox_core.drivers.presence import Presence
     from tarbox_core.filesystem import Filesystem
@@ -26,6 +28,17 @@ def mount_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--transport", choices=("kernel", "libfuse"), default="kernel", help="speak to the kernel directly (the default), or through libfuse")
     at_layer(parser)
     parser.add_argument("--log-file", metavar="FILE", type=host_path, help="where the daemon writes its log")
+
+
+def upkeep(config: Config, url: str) -> None:
+    """What a mount, which works under its tenant's role, has the owner do now and then: weeks of the audit trail to come."""
+    from tarbox_core import tenant
+
+    owner = connect(config, url)
+    try:
+        owner.run(tenant.audit_ahead)
+    finally:
+        owner.close()
 
 
 def mount(options: Namespace, out: Output) -> int:
@@ -54,16 +67,6 @@ def mount(options: Namespace, out: Output) -> int:
 
         return Presence(parse_url(url, os.environ), fs)
 
-    def upkeep() -> None:
-        from tarbox_cli.session import connect
-        from tarbox_core import tenant
-
-        owner = connect(config, url)
-        try:
-            owner.run(tenant.audit_ahead)
-        finally:
-            owner.close()
-
     def ready() -> None:
         where = os.path.abspath(directory)
         if options.json:
@@ -77,7 +80,7 @@ def mount(options: Namespace, out: Output) -> int:
     tarbox_fuse.serve_mount(
         directory, open_fs, tenant=name, read_only=read_only, allow_other=options.allow_other, foreground=options.foreground,
         transport=options.transport, log_file=os.fsdecode(options.log_file) if options.log_file else None, ready=ready, presence=presence,
-        upkeep=upkeep, checkpoint_every=config.layer.checkpoint_interval if config.layer.auto_checkpoint else None,
+        upkeep=partial(upkeep, config, url), checkpoint_every=config.layer.checkpoint_interval if config.layer.auto_checkpoint else None,
     )  # fmt: skip
     return 0
 
