@@ -84,11 +84,13 @@ def test_list_shows_where_one_stands(tarbox: Tarbox) -> None:
 def test_current(tarbox: Tarbox) -> None:
     fresh_tenant = tarbox.json("layer", "current")
     assert fresh_tenant["layer"] is None and fresh_tenant["branch"] == "main" and fresh_tenant["open"]["sealed_at"] is None
-    assert b"Layer:  none yet\n" in tarbox("layer", "current")
+    assert b"Layer:   none yet\n" in tarbox("layer", "current")
     one = made(tarbox, "one", "1")
     assert tarbox.json("layer", "current")["layer"]["id"] == one
     shown = tarbox("layer", "current").decode().splitlines()
-    assert shown[:2] == ["Branch:  main", f"Layer:   one ({one[:8]})"] and shown[3] == "Message: -"
+    assert shown[:2] == ["Branch:  main", f"Layer:   one ({one[:8]})"] and shown[3:5] == ["Message: -", "Changed: no"]
+    tarbox("touch", "/f")
+    assert tarbox.json("layer", "current")["changed"] and b"Changed: yes\n" in tarbox("layer", "current")
 
 
 def test_reading_commands_look_into_layers(tarbox: Tarbox) -> None:

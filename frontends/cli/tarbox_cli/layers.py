@@ -79,13 +79,14 @@ def current(options: Namespace, out: Output) -> int:
     with enter(options, changes=False) as session:
         standing = session.driver.run(session.fs.current)
         below = None if standing.parent_id is None else _find(session, standing.parent_id)
+        _, changed = session.driver.run(session.fs.begun)
     if options.json:
-        out.json({"branch": standing.branch, "open": layer_value(standing), "layer": None if below is None else layer_value(below)})
+        out.json({"branch": standing.branch, "open": layer_value(standing), "changed": changed, "layer": None if below is None else layer_value(below)})
         return 0
     rows = [("Branch", standing.branch or "-"), ("Layer", "none yet" if below is None else called(below))]
     if below is not None:
         rows += [("Time", local(below.sealed_at or below.created_at)), ("Message", below.message.partition("\n")[0] or "-")]
-    out.fields([*rows, ("Open", standing.short)])
+    out.fields([*rows, ("Changed", "yes" if changed else "no"), ("Open", standing.short)])
     return 0
 
 
