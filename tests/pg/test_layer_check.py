@@ -145,6 +145,7 @@ def test_rows_that_nobody_sees(tenant: Tenant, session: Session, layers: list[La
 
 def test_damage_in_a_sealed_tree(tenant: Tenant, session: Session, layers: list[Layer], damage: Damage) -> None:
     ino = session.attr(b"/file").ino
+    session.unlink(b"/file")
     damage("update inode set nlink = 7 where tenant = :t and ino = :i and layer = :l", i=ino, l=layers[0].stamp)
     damage("update inode set size = 3 where tenant = :t and ino = :i and layer = :l", i=ino, l=layers[1].stamp)
     assert tenant.fsck() == []
