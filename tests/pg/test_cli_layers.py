@@ -176,6 +176,25 @@ def test_what_branches_refuse(tarbox: Tarbox) -> None:
     tarbox("layer", "branch", "delete", "side")
 
 
+def test_diff_names_what_changed(tarbox: Tarbox) -> None:
+    assert tarbox("layer", "diff") == b""
+    tarbox("write", "/gone", "x")
+    one = made(tarbox, "one", "1")
+    tarbox("rm", "/gone")
+    tarbox("mkdir", "/d")
+    made(tarbox, "two", "2")
+    tarbox("mv", "/f", "/d/g")
+    for words in (["one", "two"], ["one..two"], ["--layer1", "one", "--layer2", "two"], [one[:7], "--layer2", "two"], ["--layer2", "two"]):
+        assert tarbox("layer", "diff", *words) == b"A\t/d\nM\t/f\nD\t/gone\n", words
+    for words in ([], ["two"], ["two.."], ["two", "head"], ["--layer1", "two"]):
+        assert tarbox("layer", "diff", *words) == b"R\t/f\t/d/g\n", words
+    [renamed] = tarbox.json("layer", "diff", "two")
+    assert (renamed["status"], renamed["path"], renamed["old_path"], renamed["old"]["size"], renamed["new"]["type"]) == ("R", "/d/g", "/f", 1, "file")
+    assert tarbox("layer", "diff", "two..one").startswith(b"D\t/d\n")
+    assert "too many layers" in tarbox.fails("layer", "diff", "one", "--layer1", "two", status=2)
+    assert tarbox.fails("layer", "diff", "one", "none").startswith("no layer named 'none'")
+
+
 def test_delete(tarbox: Tarbox) -> None:
     for name in ("one", "two", "three"):
         made(tarbox, name, name)

@@ -65,6 +65,7 @@ COMMANDS: Final = (
     Command("layer list", _HISTORY, "layers", "list the layers, newest first", "tarbox layer list --tenant myagent"),
     Command("layer current", _HISTORY, "layers", "show the layer and branch that the tree stands on", "tarbox layer current --tenant myagent"),
     Command("layer switch", _HISTORY, "layers", "make the tree what it was in a layer; - goes back", "tarbox layer switch before-refactor --tenant myagent"),
+    Command("layer diff", _HISTORY, "layers", "tell which paths changed between two layers", "tarbox layer diff monday friday --tenant myagent"),
     Command("layer delete", _HISTORY, "layers", "remove layers that nothing rests on", "tarbox layer delete 1f3a9c2e --yes --tenant myagent"),
     Command("layer squash", _HISTORY, "layers", "make one layer of a run of them", "tarbox layer squash monday..friday --yes --tenant myagent"),
     Command("layer branch", _HISTORY, "layers", "make a branch that goes on from a layer", "tarbox layer branch try-it before-refactor --tenant myagent"),

@@ -53,7 +53,7 @@ def diff(options: Namespace, out: Output) -> int:
         found = (_contents(session, comparison, change) for change in changes)
         status = 0
         if options.json:
-            out.json([_described(one) for one in found])
+            out.json([_counted(one) for one in found])
         elif options.name_status:
             for line in listing.name_status(changes):
                 out.line(line)
@@ -111,12 +111,16 @@ def _print(lines: Iterator[bytes], options: Namespace, out: Output) -> None:
         out.write(line)
 
 
-def _described(found: Both) -> dict[str, Any]:
-    """A change as a JSON object. `added`, `deleted` and `modified` are lines, null where the content is no text."""
-    change, counts = found.change, found.counts
-    lines: dict[str, Any] = dict.fromkeys(("added", "deleted", "modified")) if counts is None else counts._asdict()
+def described(change: Change) -> dict[str, Any]:
+    """A change as a JSON object."""
     old_path = {"old_path": None} if change.old_path is None else named("old_path", change.old_path)
-    return {"status": change.status} | named("path", change.path) | old_path | {"old": _attributes(change.old), "new": _attributes(change.new)} | lines
+    return {"status": change.status} | named("path", change.path) | old_path | {"old": _attributes(change.old), "new": _attributes(change.new)}
+
+
+def _counted(found: Both) -> dict[str, Any]:
+    """The same with `added`, `deleted` and `modified` lines, null where the content is no text."""
+    lines: dict[str, Any] = dict.fromkeys(("added", "deleted", "modified")) if found.counts is None else found.counts._asdict()
+    return described(found.change) | lines
 
 
 def _attributes(attr: Attr | None) -> dict[str, Any] | None:

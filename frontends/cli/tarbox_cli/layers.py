@@ -1,4 +1,4 @@
-"""Commands on layers and branches: layer create, list, current, switch, delete, squash, branch. What they mean is the core's."""
+"""Commands on layers and branches: layer create, list, current, switch, diff, delete, squash, branch. What they mean is the core's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tarbox_cli.asking import agree
 from tarbox_cli.output import Output, iso, local
 from tarbox_cli.session import Session, Tally, enter
 from tarbox_core.layer import HEAD, SHOWN, Layer
-from tarbox_core.listing import layer_rows, layer_value, layer_values, line_to
+from tarbox_core.listing import layer_rows, layer_value, layer_values, line_to, name_status
 
 if TYPE_CHECKING:
     from tarbox_cli.commands import Verbs
@@ -114,6 +114,34 @@ def switch(options: Namespace, out: Output) -> int:
         out.line(f"switched to {called(to)}; there was nothing to keep of what you had")
     else:
         out.line(f"switched to {called(to)}; what you had is {called(left)}: `tarbox layer switch -` goes back")
+    return 0
+
+
+# --- diff
+
+
+def diff_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("first", metavar="A[..B]", nargs="?", type=layer_range, help="the older layer (the last checkpoint), and the newer one")
+    parser.add_argument("last", metavar="B", nargs="?", type=layer_word, help="the newer one (head)")
+    parser.add_argument("--layer1", metavar="A", type=layer_word, help="the same, as options")
+    parser.add_argument("--layer2", metavar="B", type=layer_word)
+
+
+def diff(options: Namespace, out: Output) -> int:
+    from tarbox_cli.comparing import described
+
+    if (options.first is not None and options.layer1 is not None) or (options.last is not None and options.layer2 is not None):
+        raise UsageError("too many layers: A and --layer1 are the same thing, as are B and --layer2", "layer diff")
+    older, newer = options.first or options.layer1, options.last or options.layer2
+    if older is not None and newer is None:
+        older, _, newer = older.partition("..")
+    with enter(options, changes=False) as session:
+        changes = session.driver.run(lambda: session.fs.changes(older or None, newer or HEAD))
+    if options.json:
+        out.json([described(change) for change in changes])
+    else:
+        for line in name_status(changes):
+            out.line(line)
     return 0
 
 
@@ -245,7 +273,8 @@ def branch_delete(options: Namespace, out: Output) -> int:
 
 VERBS: Verbs = {
     "layer create": (create_arguments, create), "layer list": (no_arguments, list_), "layer current": (no_arguments, current),
-    "layer switch": (switch_arguments, switch), "layer delete": (delete_arguments, delete), "layer squash": (squash_arguments, squash),
+    "layer switch": (switch_arguments, switch), "layer diff": (diff_arguments, diff), "layer delete": (delete_arguments, delete),
+    "layer squash": (squash_arguments, squash),
     "layer branch": (branch_arguments, branch), "layer branch list": (no_arguments, branch_list),
     "layer branch delete": (branch_delete_arguments, branch_delete),
 }
