@@ -353,6 +353,10 @@ class Filesystem:
         """What packs the text of old layers, step by step, behind the other verbs; `whole`: also what switches left."""
         return packing.Packer(self.session, whole=whole)
 
+    def text_stats(self) -> Op[tuple[packing.Stats, list[packing.LayerStats]]]:
+        """How much of the content is packed, in all and by layer."""
+        return packing.stats(self.session)
+
     # --- path verbs
 
     def resolve(self, caller: Caller, path_: bytes, *, follow: bool = True) -> Op[Attr]:

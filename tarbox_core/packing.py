@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from tarbox_core import packing_statements as sql
 from tarbox_core import statements as tree
 from tarbox_core import texts
+from tarbox_core.check_statements import WHOLE
 from tarbox_core.content import chunk_of, hash_at
 from tarbox_core.delta.codec import encode, pack_whole
 from tarbox_core.delta.diff import diff
@@ -42,6 +43,35 @@ class Packed(NamedTuple):
 
     def plus(self, other: Packed) -> Packed:
         return Packed(*(a + b for a, b in zip(self, other, strict=True)))
+
+
+class Stats(NamedTuple):
+    """What content takes. Bytes of texts are those of all different ones, as they read."""
+
+    blocks: int
+    blocks_stored: int  # bytes
+    keyframes: int
+    deltas: int
+    texts_size: int  # bytes
+    texts_stored: int  # bytes of keyframes and deltas
+    packed: int  # versions of files whose content is a text
+
+    @property
+    def saved(self) -> int:
+        """Bytes that the texts would take more, if each was stored as it reads."""
+        return self.texts_size - self.texts_stored
+
+
+class LayerStats(NamedTuple):
+    """Of the regular files that a layer wrote, as far as they are its own still: how many are packed, and how."""
+
+    layer: int  # its stamp
+    files: int
+    size: int  # bytes
+    keyframes: int
+    deltas: int
+    texts_size: int  # bytes of the content of these
+    texts_stored: int  # and what is stored for it, which other layers may lean on as well
 
 
 class _Version(NamedTuple):
@@ -143,6 +173,12 @@ class Packer:
         self._at = work.then
         sizes = [work.packed[ino, layer][1] for ino, layer in rows]
         return Packed(len(rows), sum(sizes), sum(len(t.data) for t in work.new.values()))
+
+
+def stats(s: Session) -> Op[tuple[Stats, list[LayerStats]]]:
+    """What the tenant stores, in all and by layer."""
+    rows = yield from finish(WHOLE(), sql.STATS(s.tenant), sql.STATS_BY_LAYER(s.tenant))
+    return Stats(*rows[1][0]), [LayerStats(*row) for row in rows[2]]
 
 
 def _decide(s: Session, version: _Version, work: _Work) -> Op[None]:

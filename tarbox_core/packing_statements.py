@@ -128,3 +128,29 @@ EXTENTS_SWEEP: Final = Statement(
     _FORGOTTEN.format(which="e.ino in (select i.ino from inode i where i.tenant = $1 and i.packed is not null)"),
     ("int8",),
 )
+
+# --- counting: with check_statements.WHOLE -------------------------------------------------------------------------
+
+# Blocks and their bytes; keyframes, deltas, bytes of texts and of what is stored for them; versions whose content is a text.
+STATS: Final = Statement(
+    "text.stats",
+    """select b.number, b.stored, t.keyframes, t.deltas, t.size, t.stored, (select count(*) from inode i where i.tenant = $1 and i.packed is not null)
+    from (select count(*) as number, coalesce(sum(length(b.data)), 0)::int8 as stored from block b where b.tenant = $1) b,
+        (select count(*) filter (where t.base is null) as keyframes, count(t.base) as deltas, coalesce(sum(t.size), 0)::int8 as size,
+            coalesce(sum(length(t.data)), 0)::int8 as stored from text_version t where t.tenant = $1) t""",
+    ("int8",),
+    ("int8", "int8", "int8", "int8", "int8", "int8", "int8"),
+    safe=True,
+)
+# By the layer that wrote them: versions of regular files, their bytes; those of them that are keyframes and deltas, the bytes of
+# these, and what is stored for them.
+STATS_BY_LAYER: Final = Statement(
+    "text.stats_by_layer",
+    """select i.layer, count(*), coalesce(sum(i.size), 0)::int8, count(t.hash) - count(t.base), count(t.base), coalesce(sum(t.size), 0)::int8,
+        coalesce(sum(length(t.data)), 0)::int8
+    from inode i left join text_version t on t.tenant = $1 and t.hash = i.packed
+    where i.tenant = $1 and i.mode & 61440 = 32768 and i.nlink > 0 group by i.layer order by i.layer""",
+    ("int8",),
+    ("int8", "int8", "int8", "int8", "int8", "int8", "int8"),
+    safe=True,
+)

@@ -68,6 +68,7 @@ COMMANDS: Final = (
     Command("layer diff", _HISTORY, "layers", "tell which paths changed between two layers", "tarbox layer diff monday friday --tenant myagent"),
     Command("layer delete", _HISTORY, "layers", "remove layers that nothing rests on", "tarbox layer delete 1f3a9c2e --yes --tenant myagent"),
     Command("layer squash", _HISTORY, "layers", "make one layer of a run of them", "tarbox layer squash monday..friday --yes --tenant myagent"),
+    Command("layer stats", _HISTORY, "texts", "show what is stored as deltas, and what that saves", "tarbox layer stats --tenant myagent"),
     Command("layer branch", _HISTORY, "layers", "make a branch that goes on from a layer", "tarbox layer branch try-it before-refactor --tenant myagent"),
     Command("layer branch list", _HISTORY, "layers", "list the branches", "tarbox layer branch list --tenant myagent"),
     Command("layer branch delete", _HISTORY, "layers", "remove a branch; its layers stay", "tarbox layer branch delete try-it --tenant myagent"),
