@@ -234,7 +234,7 @@ class ControlledFilesystem(Filesystem):
         return attr, name
 
     def _walk(self, caller: Caller, names: list[bytes], *, follow: bool) -> Op[Attr]:
-        """On from /.tarbox. In a sealed layer a path goes its own way, with that layer's root as "/"."""
+        """On from /.tarbox. In a sealed layer that layer's root is what absolute links begin at."""
         node: Node = ()
         attr = yield from self._enter(caller)
         while names:
@@ -247,7 +247,10 @@ class ControlledFilesystem(Filesystem):
                 node = node[:-1]
             elif node == TREE:
                 root = yield from self._nodes.enter(name)
-                return (yield from self._views.resolve(caller, root, b"/" + b"/".join(names), follow=follow))
+                try:
+                    return (yield from self._views.resolve(caller, root, b"/" + b"/".join(names), follow=follow))
+                except path.Reserved as above:
+                    names = above.rest
             else:
                 node = (*node, name)
             attr = yield from self._nodes.look(caller, node)

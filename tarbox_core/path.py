@@ -14,7 +14,7 @@ from tarbox_core.types import NAME_MAX, PATH_MAX, ROOT_INO, SYMLOOP_MAX, X_OK, A
 
 
 class Reserved(Exception):
-    """A walk came to a name in the root that the tree does not hold; `rest` is what follows it."""
+    """A walk came to a name that leads from the root out of the tree; `rest` is what follows it."""
 
     def __init__(self, rest: list[bytes]) -> None:
         self.rest = rest
@@ -78,13 +78,13 @@ def _walk(s: Session, caller: Caller, path: bytes, *, follow: bool, reserved: by
         if s.enforce:
             access.require(caller, here, X_OK, path)
         name = names.pop(0)
+        if name == reserved and here.ino == ROOT_INO:
+            raise Reserved(names)
         if name == b"..":
             if len(trail) > 1:
                 trail.pop()
             fresh = []
             continue
-        if name == reserved and here.ino == ROOT_INO:
-            raise Reserved(names)
         if not fresh:
             rows = yield from run(sql.WALK(*s.key, here.ino, _plain([name, *names])))
             fresh = [Attr._make(row) for row in rows[0][1:]]

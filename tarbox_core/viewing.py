@@ -78,9 +78,9 @@ class Views:
         return self.number(word, layer)
 
     def resolve(self, caller: Caller, ino: int, path_: bytes, *, follow: bool) -> Op[Attr]:
-        """Where an absolute path leads in a view, whose root is "/" to it."""
+        """Where an absolute path leads in a view, whose root is "/" to it. path.Reserved where ".." leads out of it."""
         view = yield from self._of(ino)
-        return view.attr((yield from path.resolve(view.fs.session, caller, path_, follow=follow)))
+        return view.attr((yield from path.resolve(view.fs.session, caller, path_, follow=follow, reserved=b"..")))
 
     def _of(self, ino: int) -> Op[View]:
         """The view a number belongs to. ESTALE where its layer is gone."""

@@ -448,6 +448,8 @@ def test_paths_lead_in_and_out(session: Session) -> None:
     assert session.attr(b"/.tarbox/../d/f").ino == session.attr(b"/d/f").ino
     assert session.attr(b"/.tarbox/layers/..").ino == session.attr(b"/.tarbox/").ino
     assert session.read(b"/d/../.tarbox/layers/tree/one/d/../d/f") == b"1"
+    assert session.read(b"/.tarbox/layers/tree/one/d/../../one/d/../../../../../d/f") == b"1"
+    assert session.attr(b"/.tarbox/layers/tree/one/..").ino == session.attr(b"/.tarbox/layers/tree").ino
     parent, name = session.run(lambda: session.fs.resolve_parent(session.caller, b"/d/sym/new"))
     assert (parent, name) == (session.attr(b"/.tarbox/layers"), b"new")
 

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
 from tarbox_cli.arguments import UsageError, at_layer, moment, permissions, raw_bytes, tenant_path
-from tarbox_cli.output import Output, named
-from tarbox_cli.session import DIRTY_LIMIT, PIECE, Place, Session, Tally, enter, join
+from tarbox_cli.output import Output, named, text
+from tarbox_cli.session import DIRTY_LIMIT, PIECE, Place, Refused, Session, Tally, enter, join
 from tarbox_core.errors import FsError
 from tarbox_core.types import NOW, Attr
 
@@ -59,11 +59,22 @@ def refuse_special(attr: Attr, path: bytes) -> None:
 def put_bytes(session: Session, path: bytes, file: FileHandle, offset: int, data: bytes | memoryview, append: bool = False) -> None:
     """Write all of `data`, and send it off when much has gathered in memory."""
     while len(data):
-        done = session.run(path, file.write, session.caller, offset, data, append=append, kill_suid=session.kill_suid)
+        if file.moves_head:
+            done = _command(session, path, file, offset, data)
+        else:
+            done = session.run(path, file.write, session.caller, offset, data, append=append, kill_suid=session.kill_suid)
         offset += done
         data = memoryview(data)[done:]
     if session.fs.dirty_bytes() >= DIRTY_LIMIT:
         session.run(path, file.flush, session.caller)
+
+
+def _command(session: Session, path: bytes, file: FileHandle, offset: int, data: bytes | memoryview) -> int:
+    """Have a control file carry out what is written to it; the error is the reason it gives."""
+    try:
+        return session.move(file.write, session.caller, offset, data)
+    except FsError as error:
+        raise Refused(f"{text(path)}: {error.__cause__ or error}") from error
 
 
 def pieces(session: Session, path: bytes, file: FileHandle) -> Iterator[tuple[int, bytes]]:
