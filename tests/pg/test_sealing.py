@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,6 +18,7 @@ from tarbox_cli.config import Config
 from tarbox_cli.mounting import upkeep
 from tarbox_core import sealing, trail
 from tarbox_core import trail_statements as sql
+from tarbox_core.drivers import migrate
 from tarbox_core.drivers.sync import SyncDriver
 from tarbox_core.errors import TarboxError
 from tarbox_core.sealing import Verdict
@@ -24,7 +26,7 @@ from tarbox_fuse import run
 from tarbox_fuse.dispatch import Options
 from tarbox_fuse.verbs import Verbs
 from tests.conftest import PgServer
-from tests.tenants import Session, Tenant
+from tests.tenants import Session, Tenant, prepare
 
 DAY = 86_400 * 10**9
 
@@ -329,8 +331,6 @@ def test_retention_does_not_queue_writers_behind_a_dump(session: Session, owner:
 @pytest.mark.parametrize("zone", ["America/New_York", "Asia/Kolkata", "UTC"])
 def test_weeks_do_not_depend_on_a_time_zone(pg_server: PgServer, pg_url: str, zone: str) -> None:
     """Also beside weeks that were made when they did."""
-    from tests.tenants import prepare
-
     prepare(pg_url)
     connection = pg_server.connect(urlsplit(pg_url).path[1:], "tarbox")
     try:
@@ -371,6 +371,33 @@ def test_a_mount_seals_and_has_weeks_made_ahead(sealed: Session, schema_url: str
         assert time.monotonic() < deadline
     assert verify(sealed).records == 36
     assert superuser.run("select partition::text from tarbox_audit_weeks() order by since desc limit 1") == [[last]]
+
+
+# --- from before there were seals
+
+
+def test_records_from_before_there_were_seals(pg_server: PgServer, pg_url: str, tmp_path: Path) -> None:
+    """They carry the transaction that brought the column, and are sealed as if it had written them."""
+    for migration in migrate.migrations()[:3]:
+        (tmp_path / f"{migration.name}.sql").write_text(migration.sql)
+    with SyncDriver(pg_url, pool_size=1) as driver:
+        migrate.init(driver, tmp_path)
+    connection = pg_server.connect(urlsplit(pg_url).path[1:])
+    try:
+        connection.run("insert into audit_logs (tenant, layer, operation, uid, pid, created_at) select 1, 1, 'x', 0, 0, now() - n * interval '1 day'"
+                       " from generate_series(0, 9) n")  # fmt: skip
+        tenant = Tenant(prepare(pg_url))
+        assert tenant.info.id == 1
+        session = tenant.session()
+        write_some(session)
+        seal(session)
+        found = verify(session)
+        assert (found.records, found.troubles) == (19, [])
+        connection.run("delete from audit_logs where operation = 'x' and created_at < now() - interval '8.5 days'")
+        assert kinds(verify(session)) == ["removed"]
+        tenant.finish()
+    finally:
+        connection.close()
 
 
 # --- restored
