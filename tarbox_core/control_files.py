@@ -95,7 +95,7 @@ class CommandFile(ControlFile, ABC):
     def __init__(self, attr: Attr, fs: Filesystem, refused: Callable[[Exception], None]) -> None:
         super().__init__(attr)
         self._fs = fs
-        self._refused = refused
+        self.refused = refused  # also for a door that could not even begin
         self._taken = b""  # what was carried out
 
     def write(self, caller: Caller, offset: int, data: bytes | memoryview, *, append: bool = False, kill_suid: bool = False) -> Op[int]:
@@ -117,7 +117,7 @@ class CommandFile(ControlFile, ABC):
             else:
                 yield from self._command(caller, first, rest)
         except (LayerError, FsError) as error:
-            self._refused(error)
+            self.refused(error)
             raise FsError(error.errno, self.ino) from error
         self._taken = whole
         return len(data)

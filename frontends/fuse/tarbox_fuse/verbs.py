@@ -17,9 +17,10 @@ from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from tarbox_core.control_files import CommandFile
 from tarbox_core.drivers.base import Driver
 from tarbox_core.effects import Batch, Op, Rows
-from tarbox_core.errors import TarboxError
+from tarbox_core.errors import FsError, LayerError, TarboxError
 from tarbox_core.filesystem import Filesystem, OpenFile
 from tarbox_core.handles import DirHandle, FileHandle
 from tarbox_core.types import Attr, Caller, Entry
@@ -221,9 +222,8 @@ class Verbs:
 
     def write(self, caller: Caller, fh: int, offset: int, data: bytes | memoryview, append: bool, kill_suid: bool) -> int:
         opened = self._files[fh]
-        if opened.moves_head:
-            with self.gate.outside():
-                return self.mover.move(lambda: opened.write(caller, offset, data, append=append, kill_suid=kill_suid))
+        if isinstance(opened, CommandFile):
+            return self._command(opened, lambda: opened.write(caller, offset, data, append=append))
         with self._lock(opened.ino):
             written = self.run(lambda: opened.write(caller, offset, data, append=append, kill_suid=kill_suid))
             self._unchecked += written
@@ -232,6 +232,14 @@ class Verbs:
                 if self.fs.dirty_bytes() > self._budget:
                     self.run(lambda: opened.flush(caller))  # the writer waits: that is the back-pressure
         return written
+
+    def _command(self, opened: CommandFile, factory: Callable[[], Op[int]]) -> int:
+        try:
+            with self.gate.outside():
+                return self.mover.move(factory)
+        except LayerError as error:  # before it was begun
+            opened.refused(error)
+            raise FsError(error.errno, opened.ino) from error
 
     def flush(self, caller: Caller, fh: int) -> None:
         opened = self._files[fh]
