@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 import pytest
 from pg8000.exceptions import DatabaseError
 
+from tarbox_core.delta.codec import pack_whole
+from tarbox_core.hashing import digests
 from tests.conftest import PgServer
 from tests.tenants import ROOT, Tenant
 
@@ -26,8 +28,9 @@ def superuser(pg_server: PgServer, schema_url: str) -> Iterator[Any]:
 
 
 # What no session writes by itself: it is made behind a checkpoint, or now and then.
+TEXT = b"a text\n"
 BEHIND = (
-    "insert into text_version (tenant, hash, size, lines, depth, weight, data) values (:t, sha256('text'), 4, 1, 0, 0, 'text')",
+    "insert into text_version (tenant, hash, size, lines, depth, weight, data) values (:t, :hash, 7, 1, 0, 0, :data)",
     "insert into audit_seal (tenant, n, floor, lo, hi, week, records, last, digest, chain) values (:t, 1, 0, 1, 2, now(), 1, 1, sha256(''), sha256(''))",
 )
 
@@ -45,7 +48,7 @@ def pair(make_tenant: Callable[..., Tenant], superuser: Any) -> tuple[Tenant, Te
         session.read(b"/dir/file")
         session.flush_records()
         for insert in BEHIND:
-            superuser.run(insert, t=tenant.info.id)
+            superuser.run(insert, t=tenant.info.id, hash=digests([TEXT])[0], data=pack_whole(TEXT))
     return made
 
 
