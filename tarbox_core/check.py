@@ -208,7 +208,7 @@ def fsck(
         if s.read_only:
             raise FsError(errno.EROFS)
         yield from s.exclude_all()
-    yield from run(sql.WHOLE())
+    yield from run(sql.WHOLE(), sql.JOINING())
     yield from check.layers()
     if repair:
         yield from layer.refresh(s)
@@ -248,7 +248,7 @@ def gc(fs: Filesystem) -> Op[Swept]:
     s = fs.session
     if s.read_only:
         raise FsError(errno.EROFS)
-    yield from s.exclude_all(sql.WHOLE())
+    yield from s.exclude_all(sql.WHOLE(), sql.JOINING())
     found = (yield from many(sql.UNLINKED_ANYWHERE(s.tenant))) if s.alone else []
     unlinked = [(ino, stamp, visible) for ino, stamp, visible in found if ino not in s.files]
     yield from run(*(tree.INODE_REAP(s.tenant, stamp, visible, ino) for ino, stamp, visible in unlinked))

@@ -31,6 +31,11 @@ WHOLE = Statement(
     ("text",),
     safe=True,
 )
+# What joins whole trees must not be led into loops by tables that have no statistics yet: for the rest of the transaction. (Their
+# cost would have the server compile what a loop is still needed for.)
+JOINING = Statement(
+    "check.joining", "select set_config(s, 'off', true) from unnest(array['enable_nestloop', 'jit']) s", (), ("text",), safe=True
+)
 # parent, name, ino of names whose inode is missing or unlinked, or whose directory is none.
 DANGLING = Statement(
     "check.dangling",
