@@ -97,29 +97,31 @@ class CommandFile(ControlFile, ABC):
         self._fs = fs
         self.refused = refused  # also for a door that could not even begin
         self._taken = b""  # what was carried out
+        self._end = 0  # the offset behind it
 
     def write(self, caller: Caller, offset: int, data: bytes | memoryview, *, append: bool = False, kill_suid: bool = False) -> Op[int]:
+        goes_on = bool(self._taken) and (append or offset == self._end)
+        whole = self._taken + bytes(data) if goes_on else bytes(data)
         try:
-            whole = bytes(data) if offset == 0 and not append else self._taken + bytes(data)
-            if offset not in (0, len(self._taken)) and not append:
+            if self._taken and not goes_on and offset:
                 raise LayerError(errno.EINVAL, "a command begins at the start of the file, and goes on where it ended")
             if len(whole) > COMMAND_MAX:
                 raise LayerError(errno.EINVAL, f"a command has at most {COMMAND_MAX} bytes")
-            if b"\n" not in self._taken and len(whole) > len(data):
+            if goes_on and b"\n" not in self._taken:
                 raise LayerError(errno.EINVAL, "the first line of a command is written in one piece")
             try:
                 lines = whole.decode().split("\n")
             except UnicodeDecodeError:
                 raise LayerError(errno.EINVAL, "a command is UTF-8 text") from None
             first, rest = lines[0].strip(), "\n".join(lines[1:]).strip()
-            if len(whole) > len(data):
+            if goes_on:
                 yield from self._more(caller, rest)
             else:
                 yield from self._command(caller, first, rest)
         except (LayerError, FsError) as error:
             self.refused(error)
             raise FsError(error.errno, self.ino) from error
-        self._taken = whole
+        self._taken, self._end = whole, offset + len(data)
         return len(data)
 
     def truncate(self, caller: Caller, size: int, *, kill_suid: bool = False) -> Op[None]:

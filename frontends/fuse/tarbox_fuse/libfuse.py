@@ -56,7 +56,7 @@ def serve(
     if os.geteuid() == 0:
         options["suid"] = options["dev"] = True
     try:
-        fuse.FUSE(_Adapter(verbs, answered), os.fsencode(where).decode("latin-1"), encoding="latin-1", foreground=True, **options)
+        fuse.FUSE(_Adapter(verbs, answered), os.fsencode(where).decode("latin-1"), encoding="latin-1", raw_fi=True, foreground=True, **options)
     except RuntimeError as error:
         raise MountError(f"{where}: libfuse could not mount: error {error}") from None
 
@@ -77,7 +77,10 @@ def _stat(attr: Attr) -> dict[str, int]:
 
 
 class _Adapter:
-    """What fusepy calls: one method per operation, found by name; an OSError becomes the errno of the reply."""
+    """What fusepy calls: one method per operation, found by name; an OSError becomes the errno of the reply.
+
+    `fi` is the fuse_file_info of an open file, whose `fh` is the handle.
+    """
 
     use_ns = True
     flag_nullpath_ok = True  # handles suffice for what is open
@@ -134,10 +137,9 @@ class _Adapter:
 
     # --- names
 
-    def getattr(self, path: str | None, fh: int | None) -> dict[str, int]:
-        if path is None or fh is not None:
-            assert fh is not None
-            opened = self._verbs.file(fh)
+    def getattr(self, path: str | None, fi: Any) -> dict[str, int]:
+        if path is None or fi is not None:
+            opened = self._verbs.file(fi.fh)
             if opened.stale:
                 raise FsError(errno.ESTALE, path)
             return _stat(self._run(lambda: self._fs.getattr(opened.ino)))
@@ -186,8 +188,8 @@ class _Adapter:
         changes = {key: value for key, value in (("uid", uid), ("gid", gid)) if value != -1}
         self._verbs.setattr(_caller(), self._find(path).ino, kill_suid=True, **changes)
 
-    def truncate(self, path: str | None, length: int, fh: int | None = None) -> None:
-        ino = self._find(path).ino if path is not None else self._verbs.file(fh or 0).ino
+    def truncate(self, path: str | None, length: int, fi: Any = None) -> None:
+        ino = self._find(path).ino if path is not None else self._verbs.file(fi.fh).ino
         self._verbs.setattr(_caller(), ino, size=length)
 
     def utimens(self, path: str, times: tuple[int, int] | None) -> None:
@@ -219,35 +221,38 @@ class _Adapter:
 
     # --- files
 
-    def open(self, path: str, flags: int) -> int:
-        access = flags & (os.O_WRONLY | os.O_RDWR)
-        fh, _ = self._verbs.open(
+    def open(self, path: str, fi: Any) -> int:
+        access = fi.flags & (os.O_WRONLY | os.O_RDWR)
+        fi.fh, opened = self._verbs.open(
             _caller(), self._find(path).ino,
-            read=access != os.O_WRONLY, write=access != os.O_RDONLY, truncate=bool(flags & os.O_TRUNC), kill_suid=False,
+            read=access != os.O_WRONLY, write=access != os.O_RDONLY, truncate=bool(fi.flags & os.O_TRUNC), kill_suid=False,
         )  # fmt: skip
-        return fh
+        fi.direct_io = opened.direct
+        return 0
 
-    def create(self, path: str, mode: int) -> int:
+    def create(self, path: str, mode: int, fi: Any) -> int:
         caller, parent, name = self._parent(path)
-        return self._verbs.create(caller, parent, name, mode & 0o7777, exclusive=False, truncate=False)[0]
+        fi.fh, _, opened = self._verbs.create(caller, parent, name, mode & 0o7777, exclusive=False, truncate=False)
+        fi.direct_io = opened.direct
+        return 0
 
-    def read(self, path: str | None, size: int, offset: int, fh: int) -> bytes:
-        if self._verbs.file(fh).stale:
+    def read(self, path: str | None, size: int, offset: int, fi: Any) -> bytes:
+        if self._verbs.file(fi.fh).stale:
             raise FsError(errno.ESTALE, path)
-        return self._verbs.read(_caller(), fh, offset, size)
+        return self._verbs.read(_caller(), fi.fh, offset, size)
 
-    def write(self, path: str | None, data: bytes, offset: int, fh: int) -> int:
+    def write(self, path: str | None, data: bytes, offset: int, fi: Any) -> int:
         # The kernel has placed an appending write already, and libfuse 2 does not say that it appends.
-        return self._verbs.write(_caller(), fh, offset, data, False, False)
+        return self._verbs.write(_caller(), fi.fh, offset, data, False, False)
 
-    def flush(self, path: str | None, fh: int) -> None:
-        self._verbs.flush(_caller(), fh)
+    def flush(self, path: str | None, fi: Any) -> None:
+        self._verbs.flush(_caller(), fi.fh)
 
-    def fsync(self, path: str | None, datasync: int, fh: int) -> None:
-        self._verbs.fsync(_caller(), fh)
+    def fsync(self, path: str | None, datasync: int, fi: Any) -> None:
+        self._verbs.fsync(_caller(), fi.fh)
 
-    def release(self, path: str | None, fh: int) -> None:
-        self._verbs.release(_caller(), fh)
+    def release(self, path: str | None, fi: Any) -> None:
+        self._verbs.release(_caller(), fi.fh)
 
     def statfs(self, path: str) -> dict[str, int]:
         st = self._run(self._fs.statfs)
