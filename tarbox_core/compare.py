@@ -56,11 +56,12 @@ class Side(NamedTuple):
 def between(s: Session, older: str | None, newer: str = layer.HEAD) -> Op[Comparison]:
     """Two layers, by word; without the first, against the layer that the second was begun on (the last checkpoint, for
     the head), or nothing where it is the first of all. ENOENT, EINVAL (ambiguous)."""
+    old = None if older is None else (yield from layer.find(s, older))
     new = yield from layer.find(s, newer)
-    if older is None and new.parent_id is None:
-        return Comparison(s, Side("nothing", (s.tenant, 0, ())), (yield from side(s, new)))
-    old = yield from layer.find(s, older or new.parent_id or "")
-    return Comparison(s, (yield from side(s, old)), (yield from side(s, new)))
+    if older is None and new.parent_id is not None:
+        old = yield from layer.find(s, new.parent_id)
+    before = Side("nothing", (s.tenant, 0, ())) if old is None else (yield from side(s, old))
+    return Comparison(s, before, (yield from side(s, new)))
 
 
 def side(s: Session, of: layer.Layer) -> Op[Side]:

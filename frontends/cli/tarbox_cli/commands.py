@@ -72,7 +72,7 @@ COMMANDS: Final = (
     Command("layer branch", _HISTORY, "layers", "make a branch that goes on from a layer", "tarbox layer branch try-it before-refactor --tenant myagent"),
     Command("layer branch list", _HISTORY, "layers", "list the branches", "tarbox layer branch list --tenant myagent"),
     Command("layer branch delete", _HISTORY, "layers", "remove a branch; its layers stay", "tarbox layer branch delete try-it --tenant myagent"),
-    Command("diff", _HISTORY, "comparing", "show what changed since the last checkpoint, or between layers", "tarbox diff monday friday /data --tenant myagent"),
+    Command("diff", _HISTORY, "comparing", "show what changed since a checkpoint, or between layers", "tarbox diff monday friday /data --tenant myagent"),
     Command("history", _HISTORY, "comparing", "show the layers in which a file changed", "tarbox history --tenant myagent /data/config.yaml"),
     Command("restore", _HISTORY, "restoring", "bring files and directories back from a layer", "tarbox restore --layer monday --tenant myagent /data/a.txt"),
     Command("audit", _HISTORY, "auditing", "show what was done, when and by whom", 'tarbox audit --tenant myagent --since "1 day ago" --path /data'),
