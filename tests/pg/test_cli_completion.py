@@ -72,7 +72,7 @@ def test_tenants_and_paths(tarbox: Tarbox) -> None:
 def test_layers_and_branches(tarbox: Tarbox) -> None:
     """Names are offered at once, ids where one is begun, or where there is no name."""
     tarbox("write", "/early", "x")
-    named = tarbox.json("layer", "create", "my layer", "-m", "all well")["id"][:8]
+    named = tarbox.json("layer", "create", "my layer", "-m", "all well\nindeed")["id"][:8]
     unnamed = tarbox.json("layer", "create")["id"][:8]
     tarbox("rm", "/early")
     tarbox("layer", "branch", "side")
@@ -80,7 +80,7 @@ def test_layers_and_branches(tarbox: Tarbox) -> None:
     assert asked(tarbox, "layer", "sw") == ("words", ["switch"])
     offered = asked(tarbox, "layer", "switch", "")[1]
     assert {"my layer", unnamed} <= set(offered) and named not in offered
-    assert named in asked(tarbox, "layer", "switch", named[:1])[1]
+    assert len(offered) == 3 and named in asked(tarbox, "layer", "switch", named[:1])[1]
     for words in ("cat --layer", "layer delete", "layer switch --layer", "layer branch new", "--layer"):
         assert asked(tarbox, *words.split(" "), "my") == ("words", ["my layer"])
     assert asked(tarbox, "ls", "--layer=my") == ("words", ["--layer=my layer"])

@@ -216,8 +216,9 @@ def _layers(typed: str, context: _Context) -> Candidates:
         return _NOTHING
     with enter(context.options(), changes=False) as session:
         known = [layer for layer in reversed(session.driver.run(session.fs.layers)) if layer.sealed_at is not None]
-    named = [(layer.name, layer.message) for layer in known if layer.name is not None]
-    ids = [(layer.short, layer.name or layer.message) for layer in known if typed or layer.name is None]
+    about = {layer.short: layer.message.partition("\n")[0] for layer in known}
+    named = [(layer.name, about[layer.short]) for layer in known if layer.name is not None]
+    ids = [(layer.short, layer.name or about[layer.short]) for layer in known if typed or layer.name is None]
     return _starting([*named, *ids], typed)
 
 
