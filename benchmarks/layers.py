@@ -197,7 +197,7 @@ class Questions:
     def telling(self) -> None:
         middle = self.layers // 2
         pairs = [(f"layer {n}", f"layer {n + 1}") for n in range(max(1, middle - 10), middle + 10)]
-        self.record("diff of neighbouring layers, ms", [milliseconds(lambda: self.driver.run(lambda: self.fs.compare(*pair))) for pair in pairs])  # noqa: B023
+        self.record("diff of neighbouring layers, ms", [milliseconds(lambda: self.driver.run(lambda: self.fs.changes(*pair))) for pair in pairs])  # noqa: B023
         self.record("list of all layers, ms", [milliseconds(lambda: self.driver.run(self.fs.layers)) for _ in range(20)])
 
     def removing(self) -> None:
@@ -309,15 +309,14 @@ def main() -> None:
             with mount(url, name) as folder:
                 questions.mounted(folder)
         questions.removing()
+        if arguments.json:
+            print(json.dumps({"files": arguments.files, "layers": arguments.layers, "results": questions.results}, indent=1))
+        else:
+            print(f"{arguments.files:,} files, {arguments.layers:,} layers")
+            for question, number in questions.results.items():
+                print(f"{question:52} {number:8.2f}")
         if arguments.fsck and (findings := driver.run(lambda: check.fsck(questions.fs))):
             raise SystemExit(f"fsck found damage: {findings}")
-
-    if arguments.json:
-        print(json.dumps({"files": arguments.files, "layers": arguments.layers, "results": questions.results}, indent=1))
-        return
-    print(f"{arguments.files:,} files, {arguments.layers:,} layers")
-    for question, number in questions.results.items():
-        print(f"{question:52} {number:8.2f}")
 
 
 if __name__ == "__main__":

@@ -383,9 +383,9 @@ def delete(s: Session, caller: Caller, word: str) -> Op[Layer]:
     if children:
         raise LayerError(errno.EBUSY, f"{_names(children)} on layer {layer.label}: delete what rests on it first, or squash")
     yield from _unwatched(s, [layer])
-    seen, below = (yield from visible(s, layer)), (yield from _seen_from(s, layer.parent))
+    own = _owned((yield from visible(s, layer)), (yield from _seen_from(s, layer.parent)))
     yield from finish(
-        sql.ROWS_DROP(s.tenant, seen, below), sql.DROP(s.tenant, [layer.stamp]), sql.HEAD_FORGET(s.tenant, [layer.stamp], None),
+        *(drop(s.tenant, own) for drop in sql.ROWS_DROP), sql.DROP(s.tenant, [layer.stamp]), sql.HEAD_FORGET(s.tenant, [layer.stamp], None),
         *s.record(caller, "layer_delete", ROOT_INO, "/", metadata={"layer": layer.id, "name": layer.name}),
     )  # fmt: skip
     return layer
@@ -394,6 +394,11 @@ def delete(s: Session, caller: Caller, word: str) -> Op[Layer]:
 def _names(layers: list[Layer]) -> str:
     shown = ", ".join(layer.label for layer in layers[:4]) + (", ..." if len(layers) > 4 else "")
     return f"layer {shown} rests" if len(layers) == 1 else f"layers {shown} rest"
+
+
+def _owned(seen: Ranges, below: Ranges) -> list[int]:
+    """The stamps that a layer sees and the one it was begun on does not."""
+    return [stamp for lo, hi in seen for stamp in range(lo, hi) if not any(first <= stamp < end for first, end in below)]
 
 
 def _unwatched(s: Session, layers: list[Layer]) -> Op[None]:
@@ -426,8 +431,12 @@ def squash(s: Session, caller: Caller, first: str, last: str) -> Op[tuple[Layer,
             raise LayerError(errno.EBUSY, f"cannot squash across a fork: {what} on layer {layer.label}")
     yield from _unwatched(s, gone)
     stamps = [layer.stamp for layer in chain]
-    run_of = s.tenant, (yield from visible(s, end)), (yield from _seen_from(s, chain[0].parent))
-    yield from run(*(drop(*run_of) for drop in (*sql.SUPERSEDED, *sql.NEEDLESS)), sql.DEAD(*run_of, s.alone, list(s.files)))
+    below = yield from _seen_from(s, chain[0].parent)
+    own = _owned((yield from visible(s, end)), below)
+    yield from run(
+        *(drop(s.tenant, own) for drop in sql.SUPERSEDED), *(drop(s.tenant, own, below) for drop in sql.NEEDLESS),
+        sql.DEAD(s.tenant, own, below, s.alone, list(s.files)),
+    )  # fmt: skip
     rows = yield from finish(
         sql.REBASE(s.tenant, end.stamp, chain[0].parent), sql.HEAD_FORGET(s.tenant, stamps[:-1], end.stamp), sql.DROP(s.tenant, stamps[:-1]),
         sql.LAYER(s.tenant, end.stamp), *s.record(caller, "squash", ROOT_INO, "/", metadata={"into": end.id, "layers": [layer.id for layer in gone]}),

@@ -92,28 +92,14 @@ HEAD_FORGET = Statement(
 DROP = Statement("layer.drop", "delete from layer where tenant = $1 and layer = any($2::int8[])", ("int8", "int8[]"))
 REBASE = Statement("layer.rebase", "update layer set parent = $3 where tenant = $1 and layer = $2", ("int8", "int8", "int8"))
 
-# Removing. A layer owns the stamps that it sees ($2) and what it was begun on does not ($3): its own, and those of the layers
-# that were squashed into it. Older stamps are the smaller ones.
-_OWNED: Final = "$2::int8multirange - $3::int8multirange"
-_REMOVAL: Final = ("int8", "int8multirange", "int8multirange")
-_OWN_ROWS: Final = f"unnest({_OWNED}) r where o.tenant = $1 and o.layer >= lower(r) and o.layer < upper(r)"
-# Of tables without an index by layer: every change touches the row of an inode.
-_TOUCHED: Final = f"with t as materialized (select distinct o.ino from inode o, {_OWN_ROWS})"
-_OWN_ROWS_OF_TOUCHED: Final = f"t where o.tenant = $1 and o.ino = t.ino and o.layer <@ ({_OWNED})"
-
-# All rows that a layer owns; how many versions of inodes these were.
-ROWS_DROP = Statement(
-    "layer.rows_drop",
-    f"""{_TOUCHED},
-    e as (delete from extent o using {_OWN_ROWS_OF_TOUCHED}),
-    x as (delete from xattr o using {_OWN_ROWS_OF_TOUCHED}),
-    d as (delete from dentry o using {_OWN_ROWS}),
-    i as (delete from inode o using {_OWN_ROWS} returning o.ino)
-    select count(*) from i""",
-    _REMOVAL,
-    ("int8",),
-)
-
+# Removing. $2: stamps that a layer owns, its own and those of the layers that were squashed into it, or a run of layers owns; $3: what
+# the layer below sees. Older stamps are the smaller ones.
+_OWN: Final = "o.tenant = $1 and o.layer = any($2::int8[])"
+# The same by a table without an index by layer: every change touches the row of an inode. (That every row has its links keeps the
+# planner from reading all of the primary key's index, which would do for the rest.)
+_OWN_OF_INODES: Final = "o.ino = any(array(select i.ino from {inodes})) and o.tenant = $1 and o.layer = any($2::int8[])"
+_TOUCHED: Final = _OWN_OF_INODES.format(inodes="inode i where i.tenant = $1 and i.layer = any($2::int8[]) and i.nlink >= 0")
+_ROWS: Final = {"extent": _TOUCHED, "xattr": _TOUCHED, "dentry": _OWN, "inode": _OWN}
 _SAME: Final = {
     "dentry": "n.parent = o.parent and n.name = o.name",
     "inode": "n.ino = o.ino",
@@ -122,36 +108,36 @@ _SAME: Final = {
 }
 
 
-def _delete(table: str, purpose: str, condition: str) -> Statement:
-    indexed = table in ("dentry", "inode")
-    sql = f"delete from {table} o using {_OWN_ROWS}" if indexed else f"{_TOUCHED} delete from {table} o using {_OWN_ROWS_OF_TOUCHED}"
-    return Statement(f"squash.{table}{purpose}", f"{sql} and {condition}", _REMOVAL)
+def _newer(table: str) -> str:
+    return f"exists (select from {table} n where n.tenant = $1 and {_SAME[table]} and n.layer > o.layer and n.layer = any($2::int8[]))"
 
 
 def _nothing_below(table: str) -> str:
     return f"not exists (select from {table} n where n.tenant = $1 and {_SAME[table]} and n.layer < o.layer and n.layer <@ $3)"
 
 
+# All rows that a layer owns, of these tables in turn.
+ROWS_DROP: Final = tuple(Statement(f"layer.{table}_drop", f"delete from {table} o where {rows}", ("int8", "int8[]")) for table, rows in _ROWS.items())
 # Rows that a later one of the run replaced are seen by nobody any more.
 SUPERSEDED: Final = tuple(
-    _delete(table, "", f"exists (select from {table} n where n.tenant = $1 and {_SAME[table]} and n.layer > o.layer and n.layer <@ $2)")
-    for table in ("extent", "xattr", "dentry", "inode")
+    Statement(f"squash.{table}", f"delete from {table} o where {rows} and {_newer(table)}", ("int8", "int8[]")) for table, rows in _ROWS.items()
 )
 # Rows that say that something is gone, where what lies below the run has nothing to hide.
 NEEDLESS: Final = tuple(
-    _delete(table, "_gone", f"{gone} and {_nothing_below(table)}")
+    Statement(
+        f"squash.{table}_gone", f"delete from {table} o where {_ROWS[table]} and {gone} and {_nothing_below(table)}", ("int8", "int8[]", "int8multirange")
+    )
     for table, gone in (("dentry", "o.ino is null"), ("xattr", "o.value is null"), ("extent", "length(o.hashes) = 0"))
 )
 # What is held for inodes that are unlinked at the end of the run: those that hold nothing more themselves, and with $4 all but
 # those of $5, which are open. A row stays where it hides an older one.
-DEAD = Statement(
+DEAD: Final = Statement(
     "squash.dead",
-    f"""with t as materialized (select o.ino, o.layer, {_nothing_below("inode")} as needless from inode o, {_OWN_ROWS} and o.nlink = 0
-            and (o.size = 0 or ($4 and not o.ino = any($5::int8[])))),
-    e as (delete from extent o using {_OWN_ROWS_OF_TOUCHED}),
-    x as (delete from xattr o using {_OWN_ROWS_OF_TOUCHED}),
-    u as (update inode o set inline = null, packed = null, size = 0, blocks = 0 from t
-        where o.tenant = $1 and o.ino = t.ino and o.layer = t.layer and not t.needless)
-    delete from inode o using t where o.tenant = $1 and o.ino = t.ino and o.layer = t.layer and t.needless""",
-    (*_REMOVAL, "bool", "int8[]"),
+    f"""with t as materialized (select o.ino, {_nothing_below("inode")} as needless from inode o
+        where {_OWN} and o.nlink = 0 and (o.size = 0 or ($4 and not o.ino = any($5::int8[])))),
+    e as (delete from extent o where {_OWN_OF_INODES.format(inodes="t i")}),
+    x as (delete from xattr o where {_OWN_OF_INODES.format(inodes="t i")}),
+    u as (update inode o set inline = null, packed = null, size = 0, blocks = 0 where {_OWN_OF_INODES.format(inodes="t i where not i.needless")})
+    delete from inode o where {_OWN_OF_INODES.format(inodes="t i where i.needless")}""",
+    ("int8", "int8[]", "int8multirange", "bool", "int8[]"),
 )
