@@ -11,7 +11,7 @@ import errno
 from collections import deque
 from collections.abc import Callable
 
-from tarbox_core import access, audit, making, space, texts
+from tarbox_core import access, audit, lines, making, space, texts
 from tarbox_core import statements as sql
 from tarbox_core.blocks import puts as block_puts
 from tarbox_core.content import Pieces, chunk_of, hash_at, inline_max, stored_bytes, with_hashes
@@ -43,6 +43,7 @@ class OpenFile:
         self.chunks: dict[int, bytes] = {}  # hashes of the chunks seen so far
         self.known = True  # all these belong to `stored`
         self.pieces = Pieces(s.block_size)
+        self.cut: lines.Was | None = None  # what it held before it was cut to nothing, until something is written
         self.mtime = 0  # of the pieces
         self.late = False  # its mode, owner or times changed while another thread stored it as a new file
         self.killed = False  # a write took the set-uid bits
@@ -265,6 +266,7 @@ class OpenFile:
             if not self.late:
                 self.stored = self._made(self.new, attr, rows[1][0])
         row, inline, old, base = yield from self._below()
+        was = self.cut or lines.Was(row.size, inline, old, base)
         size = max(row.size, self.pieces.end)
         mode = access.without_suid(row.mode) if self.killed else row.mode
         late: tuple[Query, ...] = ()
@@ -273,16 +275,17 @@ class OpenFile:
             mode, row = now.mode, row._replace(uid=now.uid, gid=now.gid, atime=now.atime)
             late = (sql.INODE_SET(s.tenant, s.layer, self.ino, mode, now.uid, now.gid, now.atime, None, None, None),)
         after = row._replace(size=size, mode=mode, layer=s.layer, mtime=self.mtime or row.mtime, ctime=s.clock())
-        record = s.tell(self.ino) + s.record(self._writer or caller, "write", self.ino, s.names.path(self.ino), size=self._written)
         drop_caps = (sql.XATTR_DROP(*s.key, self.ino, b"security.capability"),) if self.killed else ()
         if size <= inline_max(s.block_size):
             content = self.pieces.read(0, size, base) if size else b""
             after = after._replace(blocks=size)
+            record = yield from self._record(caller, was, {0: content}, {})
             yield from finish(*copied_up(s, (row,)), self._content(after, content), *late, *drop_caps, *record)
             self._stored(after, content, {})
             return
         blocks = {n: self._block(n, size, base) for n in {*self.pieces, *((0,) if inline else ())}}
         puts, hashes = block_puts(s, blocks)
+        record = yield from self._record(caller, was, blocks, hashes)
         new = {c: with_hashes(old[c], {n: h for n, h in hashes.items() if chunk_of(n) == c}) for c in old}
         changed = [c for c in sorted(new) if new[c] != old[c]]
         stored = (0 if inline is not None else row.blocks) - stored_bytes(old.items(), row.size, s.block_size)
@@ -299,6 +302,12 @@ class OpenFile:
             *record,
         )
         self._stored(after, None, new)
+
+    def _record(self, caller: Caller, was: lines.Was, blocks: dict[int, bytes], hashes: dict[int, bytes]) -> Op[tuple[Query, ...]]:
+        """What tells other doors of the write, and the audit."""
+        s = self._s
+        changes = (yield from lines.changed(s, was, blocks, hashes)) if s.audit and self.pieces else None
+        return s.tell(self.ino) + s.record(self._writer or caller, "write", self.ino, s.names.path(self.ino), size=self._written, metadata=changes)
 
     def _below(self) -> Op[tuple[Attr, bytes | None, dict[int, bytes], dict[int, bytes]]]:
         """What is stored, under the inode's lock: the row and the inline content, the hashes of all chunks that storing
@@ -341,8 +350,9 @@ class OpenFile:
         s = self._s
         content = self.pieces.read(0, self.size, {}) if self.size else b""
         attr = self.attr()._replace(blocks=len(content))
+        changes = lines.of_new(content) if s.audit and content else None
         rows = yield from finish(
-            *making.queries(s, new, attr, target=None, inline=content, written=self._written, also=self.operations)
+            *making.queries(s, new, attr, target=None, inline=content, written=self._written, also=self.operations, changes=changes)
         )
         if making.stored_before(rows[1][0]):  # without the content
             self.settled()
@@ -402,6 +412,8 @@ class OpenFile:
         self._seen(FileRow(attr, inline))
         self.chunks = chunks
         self.pieces.clear()
+        if self.cut is not None and self.cut.size <= FLUSH_AT:  # else the next flush replaces more of it
+            self.cut = None
         self.killed = self.late = False
         self._written, self._writer = 0, None
         self.settled()

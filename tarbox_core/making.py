@@ -17,6 +17,7 @@ from tarbox_core import access
 from tarbox_core import statements as sql
 from tarbox_core.effects import Op, Query, Row, finish, run
 from tarbox_core.errors import FsError, RetryableError
+from tarbox_core.lines import Changes
 from tarbox_core.session import Session, check_name
 from tarbox_core.types import W_OK, X_OK, Attr, Caller
 
@@ -40,9 +41,11 @@ class New:
 
 
 def queries(
-    s: Session, new: New, attr: Attr, *, target: bytes | None, inline: bytes | None, written: int = 0, also: Sequence[str] = ()
-) -> tuple[Query, ...]:
-    """The locks and the statement, whose row tells how it went. For the audit: `written` bytes of content came with it, and it saw these operations `also`."""
+    s: Session, new: New, attr: Attr, *, target: bytes | None, inline: bytes | None, written: int = 0, also: Sequence[str] = (),
+    changes: Changes | None = None,
+) -> tuple[Query, ...]:  # fmt: skip
+    """The locks and the statement, whose row tells how it went. For the audit: `written` bytes of content came with it, which changed
+    these lines, and it saw these operations `also`."""
     if s.read_only:
         raise FsError(errno.EROFS, new.name)
     operations = [_MADE.get(attr.kind, "mknod"), *also] if s.audit else []
@@ -55,7 +58,7 @@ def queries(
     make = sql.MAKE(
         *s.key, s.head, new.parent, new.name, attr.ino, attr.mode, attr.uid, attr.gid, attr.rdev, attr.ctime, target, inline,
         new.inherit, checked, [new.caller.gid, *new.caller.groups], attr.atime, attr.mtime,
-        operations, sizes, s.names.path(new.parent, new.name), new.caller.uid, new.caller.pid,
+        operations, sizes, s.names.path(new.parent, new.name), new.caller.uid, new.caller.pid, changes,
     )  # fmt: skip
     return lock, make, *s.tell(new.parent)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from tarbox_core import access, blocks, texts
+from tarbox_core import access, blocks, lines, texts
 from tarbox_core import statements as sql
 from tarbox_core.content import chunk_of, hash_at, inline_max, stored_bytes, with_hashes
 from tarbox_core.effects import Op, Query, finish, run
@@ -46,6 +46,8 @@ def truncate(s: Session, file: OpenFile, caller: Caller, size: int, *, kill_suid
         content = (base.get(0, b"") if inline is None else inline)[:size].ljust(size, b"\0")
         cut = () if inline is not None else (sql.EXTENT_CUT(*s.key, file.ino, 0),)
         yield from _finish(s, file, caller, "truncate", row, after._replace(blocks=size), content, {}, list(cut))
+        if size == 0 and row.size and file.cut is None:
+            file.cut = lines.Was(row.size, inline, old, base, whole=True)
     else:
         data: dict[int, bytes] = {}
         new = dict(old)

@@ -125,8 +125,8 @@ WALK = Statement(
 # A new inode under a new name, in one statement: what it depends on is checked inside, so the caller need not have read it.
 # The parent must be a directory that the caller ($16 and groups $17; 0 may all) may write, and the name free. With $15 a
 # set-gid parent gives its group; its bit a file may have only from a caller in that group. $20, $21: operations and bytes
-# for the audit. A row always: whether the head stands at $2; its layer, what it sees, its epoch; the parent's mode, uid, gid, links; the inode that has the
-# name; what was made: its mode and gid.
+# for the audit, $25 what a write changed. A row always: whether the head stands at $2; its layer, what it sees, its epoch; the
+# parent's mode, uid, gid, links; the inode that has the name; what was made: its mode and gid; whether the inode was there.
 MAKE = Statement(
     "tree.make",
     f"""with h as (select layer, visible, epoch from head where tenant = $1 and name = $4),
@@ -151,12 +151,13 @@ MAKE = Statement(
         from ok where ok.layer <> $2
         on conflict (tenant, ino, layer) do update set mtime = $12, ctime = greatest(inode.ctime + 1, $12),
             nlink = inode.nlink + case when $8 & 61440 = 16384 then 1 else 0 end),
-    a as (insert into audit_logs (tenant, layer, operation, inode_id, path, uid, pid, bytes)
-        select $1, $2, r.operation, $7, $22, $23, $24, r.bytes from ok, unnest($20::text[], $21::int8[]) r(operation, bytes))
+    a as (insert into audit_logs (tenant, layer, operation, inode_id, path, uid, pid, bytes, metadata)
+        select $1, $2, r.operation, $7, $22, $23, $24, r.bytes, case when r.operation = 'write' then $25::jsonb end
+        from ok, unnest($20::text[], $21::int8[]) r(operation, bytes))
     select h.layer = $2, h.layer, h.visible, h.epoch, p.mode, p.uid, p.gid, p.nlink, c.ino, ok.new_mode, ok.new_gid, exists (select from o)
     from (select 1) one left join h on true left join p on true left join c on true left join ok on true""",
     (*_SESSION, "text", "int8", "bytea", "int8", "int4", "int8", "int8", "int8", "int8", "bytea", "bytea", "bool",
-     "int8", "int8[]", "int8", "int8", "text[]", "int8[]", "text", "int8", "int8"),
+     "int8", "int8[]", "int8", "int8", "text[]", "int8[]", "text", "int8", "int8", "jsonb"),
     ("bool", "int8", "int8multirange", "int8", "int4", "int8", "int8", "int4", "int8", "int4", "int8", "bool"),
 )
 DENTRY_PUT = Statement(

@@ -90,8 +90,11 @@ def _encode_text(value: Any, put: Put) -> int:
     return _encode_bytea(value.encode(), put)
 
 
+_JSON: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
 def _encode_jsonb(value: Any, put: Put) -> int:
-    return _encode_bytea(b"\x01" + json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode(), put)
+    return _encode_bytea(b"\x01" + _JSON.encode(value).encode(), put)
 
 
 _FLOAT8: Final = Struct(">id")
