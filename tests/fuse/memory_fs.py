@@ -350,6 +350,14 @@ class MemoryFilesystem:
     def flush_records(self, *, all: bool = True) -> None:
         self.records_flushed += 1
 
+    def packer(self) -> MemoryFilesystem:
+        """There are no old layers."""
+        return self
+
+    @operation
+    def look(self, budget: int) -> bool:
+        return False
+
     def dirty_files(self, older_than: int) -> list[MemoryFile]:
         return [file for file, since, _ in list(self.dirty.values()) if since <= older_than]
 
