@@ -95,10 +95,9 @@ REBASE = Statement("layer.rebase", "update layer set parent = $3 where tenant = 
 # Removing. $2: stamps that a layer owns, its own and those of the layers that were squashed into it, or a run of layers owns; $3: what
 # the layer below sees. Older stamps are the smaller ones.
 _OWN: Final = "o.tenant = $1 and o.layer = any($2::int8[])"
-# The same by a table without an index by layer: every change touches the row of an inode. (That every row has its links keeps the
-# planner from reading all of the primary key's index, which would do for the rest.)
+# The same of a table without an index by layer: every change touches the row of an inode.
 _OWN_OF_INODES: Final = "o.ino = any(array(select i.ino from {inodes})) and o.tenant = $1 and o.layer = any($2::int8[])"
-_TOUCHED: Final = _OWN_OF_INODES.format(inodes="inode i where i.tenant = $1 and i.layer = any($2::int8[]) and i.nlink >= 0")
+_TOUCHED: Final = _OWN_OF_INODES.format(inodes="unnest($2::int8[]) l(layer) join inode i on i.tenant = $1 and i.layer = l.layer")
 _ROWS: Final = {"extent": _TOUCHED, "xattr": _TOUCHED, "dentry": _OWN, "inode": _OWN}
 _SAME: Final = {
     "dentry": "n.parent = o.parent and n.name = o.name",
