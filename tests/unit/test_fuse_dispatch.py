@@ -20,6 +20,7 @@ from tarbox_core.types import Caller
 from tarbox_fuse import abi
 from tarbox_fuse.codec import Timeouts
 from tarbox_fuse.dispatch import Dispatcher, Options
+from tarbox_fuse.kernel import tree_of
 from tarbox_fuse.session import Session
 from tarbox_fuse.verbs import Verbs
 from tests.fuse.memory_fs import MemoryDriver, MemoryFilesystem
@@ -341,3 +342,37 @@ def test_stop_waits_for_what_is_in_work(pair: tuple[socket.socket, socket.socket
     slow.go.set()
     assert pair[0].recv(100) == b"re:slow"
     _end(session, pair)
+
+
+def test_nodes_of_a_tree_that_was_replaced_are_stale() -> None:
+    door = Door()
+    ino, _ = door.create(b"f")
+    old = tree_of(0) | ino
+    assert door.ask(abi.OPEN, struct.pack("=II", os.O_RDWR, 0), node=old)[0] == 0
+    door.fs.session.at.generation = 1
+    error, payload = door.ask(abi.LOOKUP, b"f\0")
+    assert (error, struct.unpack_from("=Q", payload)[0]) == (0, tree_of(1) | ino)
+    assert struct.unpack_from("=Q", payload, 40)[0] == ino
+    requests = [
+        (abi.OPEN, struct.pack("=II", os.O_RDONLY, 0)), (abi.GETATTR, bytes(16)), (abi.SETATTR, bytes(abi.SETATTR_IN.size)),
+        (abi.GETXATTR, struct.pack("=II", 0, 0) + b"user.k\0"), (abi.LISTXATTR, struct.pack("=II", 64, 0)),
+        (abi.SETXATTR, struct.pack("=II", 1, 0) + b"user.k\0v"), (abi.REMOVEXATTR, b"user.k\0"), (abi.LOOKUP, b".\0"),
+    ]  # fmt: skip
+    for opcode, body in requests:
+        assert door.ask(opcode, body, node=old) == (errno.ESTALE, b""), opcode
+    assert door.ask(abi.LINK, struct.pack("=Q", old) + b"g\0") == (errno.ESTALE, b"")
+    assert door.ask(abi.GETATTR, bytes(16), node=tree_of(1) | ino)[0] == 0
+
+
+def test_a_tree_that_is_replaced_while_a_file_is_opened_is_stale() -> None:
+    door = Door()
+    ino, _ = door.create(b"f")
+    original = door.fs.open
+
+    def moving(*words: Any, **more: Any) -> Any:
+        door.fs.session.at.generation += 1
+        return original(*words, **more)
+
+    door.fs.open = moving  # type: ignore[method-assign]
+    assert door.ask(abi.OPEN, struct.pack("=II", os.O_RDONLY, 0), node=tree_of(0) | ino) == (errno.ESTALE, b"")
+    assert door.verbs.written() == {ino}  # by its creation alone
