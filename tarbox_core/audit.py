@@ -20,13 +20,13 @@ def flush(s: Session, limit: int = 1) -> Op[None]:
     batch = _taken(s)
     columns = [list(column) for column in zip(*batch, strict=True)]
     try:
-        yield from finish(*((sql.AUDIT_MANY(s.tenant, s.layer, *columns),) if batch else ()))
+        yield from finish(*((sql.AUDIT_MANY(s.tenant, *columns),) if batch else ()))
     except BaseException:
         s.records.extendleft(reversed(batch))
         raise
 
 
-def _taken(s: Session) -> list[tuple[int, str, int, str | None, int, int, int, int]]:
+def _taken(s: Session) -> list[tuple[int, int, str, int, str | None, int, int, int, int]]:
     """The records so far; other threads may be adding to them, or taking, meanwhile."""
     batch = []
     for _ in range(len(s.records)):

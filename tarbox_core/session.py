@@ -82,7 +82,7 @@ class Session:
         self.blocks: Lru[bytes, bytes] = Lru(block_cache)
         self.files: dict[int, OpenFile] = {}
         self.numbers: list[int] = []
-        self.records: deque[tuple[int, str, int, str | None, int, int, int, int]] = deque()
+        self.records: deque[tuple[int, int, str, int, str | None, int, int, int, int]] = deque()
         self.defer = False  # new files may wait in memory for their first flush
         self.waiting: dict[tuple[int, bytes], OpenFile] = {}
         self.folders = Folders()
@@ -277,7 +277,7 @@ class Session:
     def note(self, caller: Caller, operation: str, ino: int, path: str | None, *, size: int = 0, result: int = 0) -> None:
         """Remember a read or a failure for the next batch."""
         if self.audit:
-            self.records.append((self.clock(), operation, ino, path, caller.uid, caller.pid, result, size))
+            self.records.append((self.layer, self.clock(), operation, ino, path, caller.uid, caller.pid, result, size))
 
 
 def lock_key(tenant: int, kind: str, ino: int, name: bytes = b"") -> int:

@@ -413,12 +413,12 @@ AUDIT = Statement(
     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)""",
     ("int8", "int8", "text", "int8", "text", "int8", "int8", "int4", "int8", "jsonb"),
 )
-# Many at once, for reads and failures: their own times come with them (ns since the epoch).
+# Many at once, for reads and failures: their own layers and times (ns since the epoch) come with them.
 AUDIT_MANY = Statement(
     "audit.many",
     """insert into audit_logs (tenant, layer, created_at, operation, inode_id, path, uid, pid, result, bytes)
-    select $1, $2, to_timestamp(u.at / 1e9), u.operation, u.ino, u.path, u.uid, u.pid, u.result, u.bytes
-    from unnest($3::int8[], $4::text[], $5::int8[], $6::text[], $7::int8[], $8::int8[], $9::int8[], $10::int8[])
-        u(at, operation, ino, path, uid, pid, result, bytes)""",
-    ("int8", "int8", "int8[]", "text[]", "int8[]", "text[]", "int8[]", "int8[]", "int8[]", "int8[]"),
+    select $1, u.layer, to_timestamp(u.at / 1e9), u.operation, u.ino, u.path, u.uid, u.pid, u.result, u.bytes
+    from unnest($2::int8[], $3::int8[], $4::text[], $5::int8[], $6::text[], $7::int8[], $8::int8[], $9::int8[], $10::int8[])
+        u(layer, at, operation, ino, path, uid, pid, result, bytes)""",
+    ("int8", "int8[]", "int8[]", "text[]", "int8[]", "text[]", "int8[]", "int8[]", "int8[]", "int8[]"),
 )

@@ -175,6 +175,16 @@ def test_a_full_batch_is_written_when_asked_for(tenant: Tenant, trail: Trail) ->
     assert [r.operation for r in trail.new()] == ["readdir"] * 5
 
 
+def test_a_batch_tells_of_each_record_the_layer_it_was_made_in(session: Session, trail: Trail) -> None:
+    session.write(b"/file", b"x")
+    first = session.fs.session.layer
+    session.read(b"/file")
+    session.run(lambda: session.fs.checkpoint(WHO, "between"))
+    session.read(b"/file")
+    session.flush_records()
+    assert [r.layer for r in trail.new() if r.operation == "read"] == [first, first + 1]
+
+
 def test_failures_are_recorded_with_their_errno(session: Session, trail: Trail) -> None:
     session.mkdir(b"/dir")
     session.write(b"/dir/file", b"x")
