@@ -345,7 +345,7 @@ def branch(s: Session, caller: Caller, name: str, word: str = HEAD) -> Op[Branch
 def delete_branch(s: Session, caller: Caller, name: str) -> Op[Layer | None]:
     """Remove a branch; its layers stay. What it changed since its last checkpoint is sealed as a layer, which is returned.
 
-    ENOENT, EBUSY (the main branch, or the one this session is on), EROFS.
+    ENOENT, EBUSY (the main branch, the one this session is on, or one that is mounted), EROFS.
     """
     _, (heads,) = yield from _begin(s, sql.HEADS(s.tenant))
     layer = next((row[1] for row in heads if row[0] == name), None)
@@ -353,8 +353,10 @@ def delete_branch(s: Session, caller: Caller, name: str) -> Op[Layer | None]:
         raise LayerError(errno.ENOENT, f"no branch named {name!r}: see `tarbox layer branch list`")
     if name in (MAIN, s.head):
         raise LayerError(errno.EBUSY, f"branch {name!r} is {'the one in use here' if name == s.head else 'the main one'} and stays")
-    rows = yield from many(sql.STANDING(s.tenant, name))
-    changed = _Standing(*rows[0]).changed
+    mounted, standing = yield from run(tree.PRESENCES(s.branch_lock(name)), sql.STANDING(s.tenant, name))
+    if mounted[0][0]:
+        raise LayerError(errno.EBUSY, f"branch {name!r} is mounted: unmount it first")
+    changed = _Standing(*standing[0]).changed
     end = sql.SEAL(s.tenant, layer, None, f"what branch {name} had last", True) if changed else sql.DROP(s.tenant, [layer])
     shown = yield from finish(
         end, sql.HEAD_DROP(s.tenant, name), sql.LAYER(s.tenant, layer), *s.tell_moved(),

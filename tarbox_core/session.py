@@ -135,6 +135,10 @@ class Session:
     def _key(self, kind: str, ino: int, name: bytes = b"") -> int:
         return lock_key(self.tenant, kind, ino, name)
 
+    def branch_lock(self, head: str) -> int:
+        """What a door that keeps files open holds, shared, as long as it stands on a branch."""
+        return self._key("B", 0, head.encode())
+
     def dir_lock(self, ino: int) -> int:
         return self._key("D", ino)
 

@@ -114,8 +114,8 @@ class Presence:
                 self._deaf = self._deaf or self._wire is not None
                 self._wire = Wire(self._dsn, self._fs.tenant.role)
                 self._wire.script(f"listen {feed(s.tenant)}")
-                held = [key, s.view_lock(s.layer)] if s.view else [key]
-                self._wire.execute([sql.PRESENT(lock) for lock in held], begin=True, commit=True)
+                stands_on = s.view_lock(s.layer) if s.view else s.branch_lock(s.head)
+                self._wire.execute([sql.PRESENT(key), sql.PRESENT(stands_on)], begin=True, commit=True)
                 self.pid = self._wire.pid
             count = self._wire.execute([sql.PRESENCES(key)], begin=True, commit=True)[0][0][0]
         s.alone = count == 0

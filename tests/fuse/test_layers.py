@@ -169,9 +169,10 @@ def test_what_is_open_is_read_as_it_was_and_changed_no_more(mount: Mount) -> Non
             with failing(errno.ESTALE):
                 change()
         assert "Stale file handle" in run("ln", "-L", f"/proc/{os.getpid()}/fd/{held.fileno()}", mount.path / "back", check=False).stderr
-        with open(file, "r+b") as fresh:
-            fresh.write(b"NEW")
-        assert file.read_bytes() == b"NEW" + b"old" * 49_999
+        assert os.lseek(held.fileno(), 0, os.SEEK_HOLE) == 300_000
+        with open(file, "r+b", buffering=0) as fresh:
+            assert os.copy_file_range(held.fileno(), fresh.fileno(), 3, 5, 0) == 3  # "MAP": out of the old, into the new
+        assert file.read_bytes() == b"MAP" + b"old" * 49_999
         assert os.pread(unread.fileno(), 300_000, 0) == expected
         switch(mount, "-")  # what was written before the first switch was in its layer
         assert file.read_bytes() == expected
@@ -334,6 +335,7 @@ def test_mounts_of_branches_and_layers(mount: Mount, second: Callable[..., Mount
             change()
     switch(mount, "side-1")
     assert [(folder.path / "f").read_text() for folder in (mount, side, base)] == ["side", "side", "base"]
+    assert "branch 'side' is mounted" in tarbox.fails("layer", "branch", "delete", "side")
     side.stop()
     tarbox("layer", "branch", "delete", "side")
     switch(mount, "main-1")
