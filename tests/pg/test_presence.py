@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -15,6 +16,7 @@ from tarbox_core.drivers import embedded
 from tarbox_core.drivers.dsn import parse_url
 from tarbox_core.drivers.presence import Changes, Presence, doors, look, quiet
 from tarbox_core.errors import LayerError
+from tests.conftest import PgServer
 from tests.pg.cli import Tarbox, fresh
 from tests.tenants import Session, Tenant
 
@@ -47,8 +49,10 @@ def test_a_door_sees_the_others_and_not_itself(make_tenant: Callable[..., Tenant
             first.look()
             assert not one.fs.session.alone
             assert doors(one.driver, one.fs.tenant.id) == 2
-        first.look()
-        assert one.fs.session.alone
+        deadline = time.monotonic() + 5
+        while not one.fs.session.alone:  # as soon as the server has seen the end of the connection
+            assert time.monotonic() < deadline
+            first.look()
 
 
 def test_a_door_hears_what_others_change_and_not_itself(tenant: Tenant, schema_url: str) -> None:
@@ -189,6 +193,22 @@ def test_the_others_patience_has_an_end(
         assert not other.quiet.is_set()
         mover.run(lambda: others.guard(mover.fs.checkpoint(mover.caller, "late")), durable=True)
     assert [layer.name for layer in mover.run(mover.fs.layers)] == [None]
+
+
+def test_a_door_that_dies_while_the_others_are_quiet_lets_them_go(
+    tenant: Tenant, schema_url: str, listening: Callable[..., Listener], pg_server: PgServer
+) -> None:
+    mover, other = tenant.session(), listening(tenant.session(alone=False))
+    admin = pg_server.connect(urlsplit(schema_url).path.removeprefix("/"))
+    with quiet(parse_url(schema_url), mover.driver, mover.fs):
+        assert other.quiet.is_set()
+        admin.run("select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and mode = 'ExclusiveLock'")
+        deadline = time.monotonic() + 5
+        while other.quiet.is_set():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    admin.close()
+    checkpoint(mover, schema_url, "one")
 
 
 def test_two_who_move_the_same_head_wait_for_each_other(tenant: Tenant, schema_url: str, listening: Callable[..., Listener]) -> None:

@@ -16,7 +16,7 @@ from tarbox_core.drivers.presence import Quiet
 from tarbox_core.effects import Op
 from tarbox_core.errors import FsError, LayerError, TarboxError
 from tarbox_core.types import Caller
-from tarbox_fuse.kernel import Kernel, Switch, tree_of
+from tarbox_fuse.kernel import BEYOND, Kernel, Switch, tree_of
 
 if TYPE_CHECKING:
     from tarbox_core.drivers.presence import Presence
@@ -90,7 +90,8 @@ class Mover:
         if self._kernel is not None:
             tree = tree_of(self._fs.session.at.generation)
             for ino in self._verbs.written():
-                self._kernel.forget(ino | tree)
+                if ino < BEYOND:
+                    self._kernel.forget(ino | tree)
 
     def store(self) -> None:
         """Store what is dirty, each file in an operation of its own. LayerError names the first that cannot be."""
