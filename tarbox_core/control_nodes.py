@@ -205,11 +205,11 @@ class Nodes:
 
     # --- layers
 
-    def list(self, caller: Caller, node: Path) -> Op[bytes]:
+    def layers(self, caller: Caller, node: Path) -> Op[bytes]:
         layers = yield from self._fs.layers()
         return _text(listing.table(listing.layer_rows(layers, _standing(self._fs, layers))))
 
-    def list_json(self, caller: Caller, node: Path) -> Op[bytes]:
+    def layers_json(self, caller: Caller, node: Path) -> Op[bytes]:
         layers = yield from self._fs.layers()
         return _text([json.dumps(listing.layer_values(layers, _standing(self._fs, layers)), indent=2, ensure_ascii=False)])
 
@@ -337,8 +337,8 @@ _DIRECTORIES: Final[dict[Path, Sequence[bytes]]] = {
 _FILES: Final[dict[Path, Kind]] = {
     (b"layers", b"new"): Kind(command=NewLayer),
     (b"layers", b"switch"): Kind(command=SwitchLayer),
-    (b"layers", b"list"): Kind(Nodes.list),
-    (b"layers", b"list.json"): Kind(Nodes.list_json),
+    (b"layers", b"list"): Kind(Nodes.layers),
+    (b"layers", b"list.json"): Kind(Nodes.layers_json),
     (b"layers", b"current"): Kind(Nodes.current),
     (b"stats",): Kind(Nodes.stats),
     (b"last_error",): Kind(Nodes.last_error),

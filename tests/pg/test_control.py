@@ -131,6 +131,22 @@ def test_a_read_only_door_reads_and_changes_nothing(tenant: Tenant) -> None:
         fails(errno.EROFS, lambda: reader.open(path, read=False, write=True))  # noqa: B023
 
 
+def test_a_door_on_a_sealed_layer_has_them_too(tenant: Tenant) -> None:
+    session = tenant.session()
+    session.write(b"/f", b"1")
+    checkpoint(session, "one")
+    session.write(b"/f", b"2")
+    two = checkpoint(session, "two")
+    view = tenant.view("one")
+    one = view.run(lambda: view.fs.layer("one"))
+    assert lines(view, CURRENT) == [f"{one.short} one", "read-only view"]
+    assert [(line.split()[0], line.split()[-2]) for line in lines(view, LIST)[1:]] == [(two.short, "two"), ("*", "one")]
+    assert view.read(b"/f") == b"1" and view.read(b"/.tarbox/layers/tree/two/f") == b"2"
+    assert [line.split()[0] for line in lines(view, b"/.tarbox/history/f")] == ["one"]
+    fails(errno.EROFS, lambda: view.open(SWITCH, read=False, write=True))
+    fails(errno.EROFS, lambda: view.run(lambda: view.fs.access(view.caller, view.attr(NEW).ino, 2)))
+
+
 # --- what they say
 
 
