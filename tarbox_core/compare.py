@@ -142,7 +142,8 @@ class Comparison:
             gone, come = gone + [old for old, _ in moved], come + [new for _, new in moved]
         rest = Unpaired(gone, come)
         rest.match(by_path)
-        rest.match(by_inode)
+        # To git apply, a renamed link is one that is still there: what becomes a directory in its place would be refused.
+        rest.match(lambda item: None if files and item.state.attr.is_symlink else by_inode(item))
         rest.match(by_content)
         rest.take(alike(pairs := rest.candidates(), (yield from self._read(pairs))))
         changes += [Change("D", item.path, item.path, item.state.attr, None, True) for item in rest.gone]

@@ -494,21 +494,27 @@ def snapshot(session: Session) -> Tree:
     return shown
 
 
-def do_something(session: Session, chance: random.Random) -> None:
-    """To the tree; some things will be refused."""
+def do_something(session: Session, chance: random.Random, *, plain: bool = False) -> None:
+    """To the tree; some things will be refused. `plain`: no links, and no directory where a file could be."""
     tree = snapshot(session)
     folders = [b"", *(path for path, shown in tree.items() if shown[0] == 4)]
-    here = chance.choice([*tree, b"/missing"])
-    there = chance.choice(folders) + b"/" + chance.choice((b"a", b"b", b"c", b"d"))
+    here, up = chance.choice([*tree, b"/missing"]), chance.choice(folders)
+    file = up + b"/" + chance.choice((b"a", b"b", b"c", b"d"))
+    folder = up + b"/" + chance.choice((b"P", b"Q")) if plain else file
+    to = folder if here in folders else file
     lines = [b"%d or so\n" % chance.randrange(6) for _ in range(chance.randrange(12))]
-    what: Callable[[], object] = chance.choice((
-        lambda: session.mkdir(there), lambda: session.write(there, b"".join(lines)), lambda: session.write(there, TEXT[: chance.randrange(len(TEXT))]),
-        lambda: session.symlink(chance.choice((b"x", b"y")), there), lambda: session.unlink(here), lambda: session.rmdir(here),
-        lambda: session.rename(here, there), lambda: session.rename(here, there), lambda: session.rename(here, there, RENAME_EXCHANGE),
-        lambda: session.link(here, there), lambda: change_mode(session, here, chance.choice((0o700, 0o755))), lambda: session.truncate(here, 20),
-    ))  # fmt: skip
+    what: list[Callable[[], object]] = [
+        lambda: session.mkdir(folder), lambda: session.write(file, b"".join(lines)), lambda: session.write(file, TEXT[: chance.randrange(len(TEXT))]),
+        lambda: session.unlink(here), lambda: session.rmdir(here), lambda: session.rename(here, to), lambda: session.rename(here, to),
+        lambda: change_mode(session, here, chance.choice((0o700, 0o755))), lambda: session.truncate(here, 0),
+    ]  # fmt: skip
+    if not plain:
+        what += [
+            lambda: session.symlink(chance.choice((b"x", b"y")), file), lambda: session.link(here, file),
+            lambda: session.rename(here, file, RENAME_EXCHANGE),
+        ]  # fmt: skip
     with contextlib.suppress(FsError):
-        what()
+        chance.choice(what)()
 
 
 def explained(old: Tree, found: list[Change]) -> Tree:

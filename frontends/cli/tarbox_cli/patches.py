@@ -21,6 +21,7 @@ from tarbox_core.types import Attr
 _COLOURS: Final = {b"---": b"\x1b[1m", b"+++": b"\x1b[1m", b"@": b"\x1b[36m", b"-": b"\x1b[31m", b"+": b"\x1b[32m", b"\\": b"", b" ": b""}
 _BOLD: Final = b"\x1b[1m"
 _PLAIN: Final = b"\x1b[m"
+_EMPTY: Final = b"e69de29"  # how git calls an empty content
 
 
 class Both(NamedTuple):
@@ -135,8 +136,10 @@ def patch(found: Both, context: int) -> Iterator[bytes]:
     header = [b"diff --git %s %s\n" % (before, after)]
     if change.old is None and change.new is not None:
         header.append(b"new file mode %o\n" % _git_mode(change.new))
+        header += [b"index 0000000..%s\n" % _EMPTY] if not found.hunks else []
     elif change.old is not None and change.new is None:
         header.append(b"deleted file mode %o\n" % _git_mode(change.old))
+        header += [b"index %s..0000000\n" % _EMPTY] if not found.hunks else []
     elif change.old is not None and change.new is not None:
         modes = _git_mode(change.old), _git_mode(change.new)
         if modes[0] != modes[1]:
