@@ -11,6 +11,7 @@ from tarbox_core import check_statements as sql
 from tarbox_core import layer, layer_check, packing_statements, texts
 from tarbox_core import statements as tree
 from tarbox_core.content import inline_max
+from tarbox_core.delta.codec import apply, unpack_whole
 from tarbox_core.delta.text import count_lines
 from tarbox_core.effects import Op, Query, finish, many, run
 from tarbox_core.errors import DeltaError, FsError
@@ -20,6 +21,7 @@ from tarbox_core.session import Session
 from tarbox_core.types import ROOT_INO, Caller
 
 PAGE = 64  # blocks hashed at once
+TEXTS = 16  # read at once
 LOST_AND_FOUND = b"lost+found"
 
 
@@ -169,27 +171,29 @@ class _Fsck:
             text = f"the text of inode {ino} (layer {layer_check.stamp_text(stamp)}) is missing; reading it fails"
             yield from self.found("missing-text", ino, text, "")
         after = b""
-        while rows := (yield from many(sql.TEXT_PAGE(s.tenant, after, PAGE))):
-            for name, size, lines in rows:
-                wrong = yield from self._wrong(name, size, lines)
+        while rows := (yield from many(sql.TEXT_PAGE(s.tenant, after, TEXTS))):
+            for row in rows:
+                name, wrong = row[0], (yield from self._wrong(*row))
                 if wrong:
                     user = (yield from many(sql.TEXT_USER(s.tenant, name)))[0][0]
                     used = f"used by {user}" if user else "used by other texts, or none"
                     yield from self.found("corrupt-text", user or 0, f"text {name.hex()} {wrong}; {used}", "")
             after = rows[-1][0]
 
-    def _wrong(self, name: bytes, size: int, lines: int) -> Op[str]:
+    def _wrong(self, name: bytes, size: int, lines: int, base: bytes | None, fits: bool, data: bytes) -> Op[str]:
         """What is wrong with a text; nothing where all is well."""
-        chain = texts.chain((yield from many(packing_statements.CHAIN(self.s.tenant, name))), name)
-        if chain is None:
-            return "leans on one that is missing, or does not say how deep"
+        if not fits:
+            return "leans on one that is missing, or counts wrongly how much it leans on"
         try:
-            text = texts.rebuilt(chain)
+            text = unpack_whole(data) if base is None else apply((yield from texts.read(self.s, base, 0)), data)
         except DeltaError as error:
             return f"cannot be rebuilt: {error}"
-        if (len(text), count_lines(text)) != (size, lines) or chain.weight != sum(map(len, chain.deltas)):
-            return "has another size, other lines or another weight than it says"
-        return ""
+        except FsError:
+            return "leans on one that cannot be rebuilt"
+        if digests([text]) != [name]:
+            return "does not match its hash"
+        texts.keep(self.s, name, text)
+        return "" if (len(text), count_lines(text)) == (size, lines) else "has another size or other lines than it says"
 
 
 def fsck(
@@ -208,6 +212,7 @@ def fsck(
         if s.read_only:
             raise FsError(errno.EROFS)
         yield from s.exclude_all()
+    yield from check.texts()  # with the plans for single keys
     yield from run(sql.WHOLE(), sql.JOINING())
     yield from check.layers()
     if repair:
@@ -217,7 +222,6 @@ def fsck(
     yield from check.content()
     yield from check.references()
     yield from check.blocks(progress)
-    yield from check.texts()
     if layers:
         yield from _sealed(fs, check)
     mended = [f for f in check.findings if f.repaired]

@@ -192,12 +192,14 @@ TEXTLESS = Statement(
     ("int8", "int8"),
     safe=True,
 )
-# hash, size, lines of the texts behind $2, in order.
+# The texts behind $2, in order: hash, size, lines, base, whether depth and weight follow from the base's, data.
 TEXT_PAGE = Statement(
     "check.texts",
-    "select t.hash, t.size, t.lines from text_version t where t.tenant = $1 and t.hash > $2 order by t.hash limit $3",
+    """select t.hash, t.size, t.lines, t.base, case when t.base is null then t.depth = 0 and t.weight = 0
+            else coalesce(t.depth = b.depth + 1 and t.weight = b.weight + length(t.data), false) end, t.data
+    from text_version t left join text_version b on b.tenant = $1 and b.hash = t.base where t.tenant = $1 and t.hash > $2 order by t.hash limit $3""",
     ("int8", "bytea", "int4"),
-    ("bytea", "int4", "int4"),
+    ("bytea", "int4", "int4", "bytea", "bool", "bytea"),
     safe=True,
 )
 # A file whose content is that text.
