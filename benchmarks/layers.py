@@ -254,7 +254,7 @@ def mount(url: str, name: str) -> Iterator[Path]:
         folder.mkdir()
         environment = {**os.environ, "TARBOX_DATABASE_URL": url}
         tarbox = [sys.executable, "-m", "tarbox_cli"]
-        daemon = subprocess.Popen([*tarbox, "mount", str(folder), "--tenant", name, "--foreground"], env=environment)
+        daemon = subprocess.Popen([*tarbox, "mount", str(folder), "--tenant", name, "--foreground"], env=environment, stdout=sys.stderr)
         try:
             deadline = time.monotonic() + 60
             while not os.path.ismount(folder):

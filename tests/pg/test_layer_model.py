@@ -148,7 +148,7 @@ def shown(session: Session) -> Seen:
         names = session.run(lambda: session.fs.listxattr(ROOT, attr.ino))  # noqa: B023
         xattrs = {name: session.run(lambda: session.fs.getxattr(ROOT, attr.ino, name)) for name in names}  # noqa: B023
         what = Shown(attr.ino, attr.kind, attr.mode & 0o7777, attr.uid, attr.gid, attr.nlink, content, xattrs)
-        found[path] = what, (attr.size, attr.atime, attr.mtime, attr.ctime)
+        found[path] = what, (attr.mtime, attr.ctime)
     return found
 
 
