@@ -81,13 +81,14 @@ def test_layers_and_branches(tarbox: Tarbox) -> None:
     offered = asked(tarbox, "layer", "switch", "")[1]
     assert {"my layer", unnamed} <= set(offered) and named not in offered
     assert len(offered) == 3 and named in asked(tarbox, "layer", "switch", named[:1])[1]
-    for words in ("cat --layer", "layer delete", "layer switch --layer", "layer branch new", "--layer"):
+    for words in ("cat --layer", "layer delete", "layer switch --layer", "layer branch new", "mount --layer", "--layer"):
         assert asked(tarbox, *words.split(" "), "my") == ("words", ["my layer"])
     assert asked(tarbox, "ls", "--layer=my") == ("words", ["--layer=my layer"])
     assert asked(tarbox, "cat", "--layer", "my layer", "/ea") == ("words", ["/early"])
     assert asked(tarbox, "cat", "/ea") == ("words", [])
     assert asked(tarbox, "layer", "branch", "") == ("words", ["list", "delete"])
     assert asked(tarbox, "layer", "branch", "delete", "") == ("words", ["main", "side"])
+    assert asked(tarbox, "mount", "--branch", "s") == ("words", ["side"])
     assert asked(tarbox, "--branch", "s") == ("words", ["side"])
     assert asked(tarbox, "ls", "--branch=") == ("words", ["--branch=main", "--branch=side"])
     assert asked(tarbox, "layer", "squash", "my") == ("words", ["my layer"])
