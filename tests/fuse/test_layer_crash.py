@@ -103,7 +103,7 @@ def kill_at(mount: Mount, layers: Layers, verb: str, delay: float, kill: Callabl
         begun = 0
         while begun < 2:
             line = mover.stdout.readline()
-            assert line, f"the mover ended: {(mount.path.parent / 'mover.log').read_text()}"
+            assert line, f"the mover ended: {(mount.path.parent / 'mover.log').read_text()}\nthe daemon's log:\n{mount.log.read_text()[-4000:]}"
             begun += layers.hear(line) == "begin"
         time.sleep(delay)
         kill(mover)
@@ -125,8 +125,8 @@ def test_kill_9_of_the_doors(durable_mount: Mount) -> None:
 
         kill_at(mount, layers, verb, chance.random() * 0.002, kill)
         wait_for(lambda: not mounted(mount.path), 15, lambda: "a dead mount was left behind")
-        layers.check(mount)
         mount.start()
+        layers.check(mount)
     assert layers.in_the_act >= 2 and len(layers.hashes) > 20, "nothing was killed in the act, or there was nothing to lose"
 
 
