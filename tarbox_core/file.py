@@ -1,4 +1,4 @@
-"""Open regular files: reading, gathering writes, and storing what was gathered. Truncation and holes are `space`'s.
+"""Open regular files: reading, and gathering writes. Storing what was gathered is `storing`'s, truncation and holes are `space`'s.
 
 One OpenFile stands for an inode however often it is open in this session. Writes gather in memory and are stored, as
 one transaction, by flush, fsync, the last release or when they grow past FLUSH_AT. The doors let several threads read
@@ -11,13 +11,12 @@ import errno
 from collections import deque
 from collections.abc import Callable
 
-from tarbox_core import access, audit, lines, making, space, texts
+from tarbox_core import access, audit, lines, making, space, storing, texts
 from tarbox_core import statements as sql
-from tarbox_core.blocks import puts as block_puts
-from tarbox_core.content import Pieces, chunk_of, hash_at, inline_max, stored_bytes, with_hashes
-from tarbox_core.effects import Op, Query, Row, Rows, finish, run
+from tarbox_core.content import Pieces, chunk_of, hash_at
+from tarbox_core.effects import Op, Query, Rows, finish, run
 from tarbox_core.errors import FsError, RetryableError
-from tarbox_core.inode import Change, FileRow, changed, copied_up, file_row, found
+from tarbox_core.inode import Change, FileRow, changed, file_row, found
 from tarbox_core.session import Ranges, Session
 from tarbox_core.types import HOLE, R_OK, W_OK, Attr, Caller
 
@@ -49,11 +48,11 @@ class OpenFile:
         self.killed = False  # a write took the set-uid bits
         self.refs = 0
         self.keep_cache = False  # what a kernel has of its pages from the last open is what is stored
-        self._mixed = False  # another door wrote to it meanwhile
+        self.mixed = False  # another door wrote to it meanwhile
         self.closing = False  # the last open was released and only storing is left
         self.dirty_since = 0
-        self._written = 0  # bytes since the last flush, for the audit
-        self._writer: Caller | None = None  # whose these are: a flush in the background or a release is nobody's
+        self.written = 0  # bytes since the last flush, for the audit
+        self.writer: Caller | None = None  # whose these are: a flush in the background or a release is nobody's
         self._reads: deque[int] = deque()
         self._reader: Caller | None = None
         self._next = 0  # where a sequential reader goes on
@@ -158,9 +157,9 @@ class OpenFile:
         rows = yield from run(sql.INODE_FULL(*self.key, self.ino))
         if self.stale and not rows[0]:
             raise FsError(errno.ESTALE, self.ino)  # its layer was removed
-        self._seen(file_row(rows[0], self.ino))
+        self.saw(file_row(rows[0], self.ino))
 
-    def _seen(self, row: FileRow) -> None:
+    def saw(self, row: FileRow) -> None:
         self.stored, self.whole, self.packed = row
         self.chunks = {}
         self.known = True
@@ -169,7 +168,7 @@ class OpenFile:
         """The row as another open has just read it."""
         attr = row.attr
         if attr.ctime >= self.stored.ctime and (attr.size, attr.mtime, attr.ctime) != (self.stored.size, self.stored.mtime, self.stored.ctime):
-            self._seen(row)
+            self.saw(row)
 
     def _fetch(self, needed: list[int], *, ahead: bool, send: Callable[..., Op[list[Rows]]]) -> Op[dict[int, bytes]]:
         """Stored blocks by their place, and what a sequential reader will want next into the cache. EIO where one is lost."""
@@ -246,129 +245,13 @@ class OpenFile:
         self.pieces.write(offset, data)
         self.mtime = self._s.clock()
         self.killed = self.killed or (kill_suid and access.without_suid(self.stored.mode) != self.stored.mode)
-        self._written += len(data)
-        self._writer = caller
+        self.written += len(data)
+        self.writer = caller
         return len(data)
 
     def flush(self, caller: Caller) -> Op[None]:
         """Store what was gathered: visible to every door when it returns."""
-        if not self.dirty:
-            return
-        self.require_current()
-        s = self._s
-        if self.new is not None:
-            if self.size <= inline_max(s.block_size):
-                yield from self._store_new(self.new)
-                return
-            attr = self.attr()._replace(size=0, blocks=0)
-            rows = yield from run(*making.queries(s, self.new, attr, target=None, inline=b"", also=self.operations))
-            self.late = making.stored_before(rows[1][0])
-            if not self.late:
-                self.stored = self._made(self.new, attr, rows[1][0])
-        row, inline, old, base = yield from self._below()
-        was = self.cut or lines.Was(row.size, inline, old, base)
-        size = max(row.size, self.pieces.end)
-        mode = access.without_suid(row.mode) if self.killed else row.mode
-        late: tuple[Query, ...] = ()
-        if self.late:
-            now = self.stored
-            mode, row = now.mode, row._replace(uid=now.uid, gid=now.gid, atime=now.atime)
-            late = (sql.INODE_SET(s.tenant, s.layer, self.ino, mode, now.uid, now.gid, now.atime, None, None, None),)
-        after = row._replace(size=size, mode=mode, layer=s.layer, mtime=self.mtime or row.mtime, ctime=s.clock())
-        drop_caps = (sql.XATTR_DROP(*s.key, self.ino, b"security.capability"),) if self.killed else ()
-        if size <= inline_max(s.block_size):
-            content = self.pieces.read(0, size, base) if size else b""
-            after = after._replace(blocks=size)
-            record = yield from self._record(caller, was, {0: content}, {})
-            yield from finish(*copied_up(s, (row,)), self._content(after, content), *late, *drop_caps, *record)
-            self._stored(after, content, {})
-            return
-        blocks = {n: self._block(n, size, base) for n in {*self.pieces, *((0,) if inline else ())}}
-        puts, hashes = block_puts(s, blocks)
-        record = yield from self._record(caller, was, blocks, hashes)
-        new = {c: with_hashes(old[c], {n: h for n, h in hashes.items() if chunk_of(n) == c}) for c in old}
-        changed = [c for c in sorted(new) if new[c] != old[c]]
-        stored = (0 if inline is not None else row.blocks) - stored_bytes(old.items(), row.size, s.block_size)
-        after = after._replace(blocks=stored + stored_bytes(new.items(), size, s.block_size))
-        for put in puts[:-1]:
-            yield from run(put)
-        yield from finish(
-            *puts[-1:],
-            *copied_up(s, (row,)),
-            sql.EXTENT_PUT(s.tenant, s.layer, self.ino, changed, [new[c] for c in changed]),
-            self._content(after, None),
-            *late,
-            *drop_caps,
-            *record,
-        )
-        self._stored(after, None, new)
-
-    def _record(self, caller: Caller, was: lines.Was, blocks: dict[int, bytes], hashes: dict[int, bytes]) -> Op[tuple[Query, ...]]:
-        """What tells other doors of the write, and the audit."""
-        s = self._s
-        changes = (yield from lines.changed(s, was, blocks, hashes)) if s.audit and self.pieces else None
-        return s.tell(self.ino) + s.record(self._writer or caller, "write", self.ino, s.names.path(self.ino), size=self._written, metadata=changes)
-
-    def _below(self) -> Op[tuple[Attr, bytes | None, dict[int, bytes], dict[int, bytes]]]:
-        """What is stored, under the inode's lock: the row and the inline content, the hashes of all chunks that storing
-        the pieces can touch, and the blocks that the pieces do not cover."""
-        s = self._s
-        chunks = {chunk_of(index) for index in self.pieces} | {0}
-        known: set[int] = set()
-        queries: list[Query] = []
-        if not self.known or self.whole is None:
-            known = chunks | {self._tail(self.stored)}
-            partial = self._partial(self.size, self.size)
-            queries = [sql.EXTENTS(*s.key, self.ino, sorted(known)), sql.BLOCKS_AT(*s.key, self.ino, partial)]
-        rows = yield from texts.begin(s, self.ino, *queries)
-        row = self._require_kept(rows[0])
-        self._mixed = self._mixed or row.ctime != self.stored.ctime
-        inline = file_row(rows[0], self.ino).inline
-        if inline is not None:
-            return row, inline, dict.fromkeys(chunks, b""), {0: inline}
-        old = dict.fromkeys(known, b"") | dict(rows[1] if queries else ())
-        base = {n: data for n, _, data in rows[2]} if queries else {}
-        lacking = set(self._partial(row.size, max(row.size, self.pieces.end))) - base.keys()
-        lacking = {n for n in lacking if chunk_of(n) not in old or hash_at(old, n) != HOLE}
-        chunks |= {self._tail(row)}
-        if lacking or chunks - old.keys():  # another door wrote meanwhile
-            more = yield from run(
-                sql.EXTENTS(*s.key, self.ino, sorted(chunks)), sql.BLOCKS_AT(*s.key, self.ino, sorted(lacking))
-            )
-            old = dict.fromkeys(chunks, b"") | dict(more[0])
-            base |= {n: data for n, _, data in more[1]}
-            if any(n not in base and hash_at(old, n) != HOLE for n in lacking):
-                raise FsError(errno.EIO, self.ino)
-        return row, None, old, base
-
-    def _tail(self, row: Attr) -> int:
-        """The chunk of the last byte."""
-        return chunk_of(max(0, row.size - 1) // self._s.block_size)
-
-    def _store_new(self, new: making.New) -> Op[None]:
-        """The file and its small content at once."""
-        s = self._s
-        content = self.pieces.read(0, self.size, {}) if self.size else b""
-        attr = self.attr()._replace(blocks=len(content))
-        changes = lines.of_new(content) if s.audit and content else None
-        rows = yield from finish(
-            *making.queries(s, new, attr, target=None, inline=content, written=self._written, also=self.operations, changes=changes)
-        )
-        if making.stored_before(rows[1][0]):  # without the content
-            self.settled()
-            self.late = True
-            raise RetryableError("40001", "the file was stored meanwhile")
-        self._stored(self._made(new, attr, rows[1][0]), content, {})
-
-    def _made(self, new: making.New, attr: Attr, row: Row) -> Attr:
-        try:
-            return making.made(self._s, new, attr, row)
-        except FsError:  # another door took the name or the directory: there is no place for this file
-            self.settled()
-            self.pieces.clear()
-            self.killed = False
-            self._s.closed(self)
-            raise
+        return storing.flush(self._s, self, caller)
 
     def change(self, caller: Caller, change: Change) -> Attr:
         """chmod, chown and utimens of a new file."""
@@ -387,40 +270,26 @@ class OpenFile:
             self.new = None
             self.operations = []
 
-    def _partial(self, stored_size: int, size: int) -> list[int]:
-        """The gathered blocks that need their stored content to be whole in a file of `size`."""
-        block_size = self._s.block_size
-        indices = []
-        for n in self.pieces:
-            piece = self.pieces.get(n)
-            if piece is not None and n * block_size < stored_size and not piece.covers(0, min(block_size, size - n * block_size)):
-                indices.append(n)
-        return indices
-
-    def _block(self, index: int, size: int, base: dict[int, bytes]) -> bytes:
-        start = index * self._s.block_size
-        return self.pieces.read(start, min(start + self._s.block_size, size), base)
-
-    def _content(self, attr: Attr, inline: bytes | None) -> Query:
+    def content_put(self, attr: Attr, inline: bytes | None) -> Query:
         s = self._s
         return sql.INODE_CONTENT(s.tenant, s.layer, self.ino, attr.size, attr.blocks, inline, attr.mode, attr.mtime, attr.ctime)
 
-    def _stored(self, attr: Attr, inline: bytes | None, chunks: dict[int, bytes]) -> None:
+    def was_stored(self, attr: Attr, inline: bytes | None, chunks: dict[int, bytes]) -> None:
         """The transaction committed: this is what is stored now, and nothing is left to store."""
         same = self.known and inline is None and self.whole is None and attr.size >= self.stored.size
         chunks = (self.chunks | chunks) if same else chunks
-        self._seen(FileRow(attr, inline))
+        self.saw(FileRow(attr, inline))
         self.chunks = chunks
         self.pieces.clear()
         if self.cut is not None and self.cut.size <= FLUSH_AT:  # else the next flush replaces more of it
             self.cut = None
         self.killed = self.late = False
-        self._written, self._writer = 0, None
+        self.written, self.writer = 0, None
         self.settled()
         if self.closing:
             self._s.closed(self)
 
-    def _require_kept(self, rows: Rows) -> Attr:
+    def require_kept(self, rows: Rows) -> Attr:
         """The inode as stored, when it is no older than what this session stored. EIO, once, when the server crashed and
         lost that: commits are asynchronous, so a writer must learn of it at the latest from its fsync."""
         then = self.stored
@@ -428,7 +297,7 @@ class OpenFile:
             raise FsError(errno.EIO, self.ino)
         row = found(rows, self.ino)
         if row.ctime < then.ctime and (row.size, row.mtime) != (then.size, then.mtime):
-            self._seen(file_row(rows, self.ino))
+            self.saw(file_row(rows, self.ino))
             raise FsError(errno.EIO, self.ino)
         return row
 
@@ -443,7 +312,7 @@ class OpenFile:
             s = self._s
             record = s.record(caller, "fsync", self.ino, s.names.path(self.ino))
             rows = yield from finish(sql.INODE_FULL(*s.key, self.ino), *record)
-            self._require_kept(rows[0])
+            self.require_kept(rows[0])
 
     # --- extent
 
@@ -467,7 +336,7 @@ class OpenFile:
         """
         s = self._s
         self._note_reads(self._reader or caller)
-        if not self._mixed and not self.dirty and not self.stale:
+        if not self.mixed and not self.dirty and not self.stale:
             s.versions.put(self.ino, (self.stored.ctime, self.stored.size))
         if self.refs > 1:
             yield from audit.flush(s, s.audit_batch)

@@ -171,11 +171,11 @@ def _finish(
         *copied_up(s, (row,)),
         *queries[-1:],
         *puts,
-        file._content(after, inline),
+        file.content_put(after, inline),
         *s.tell(file.ino),
         *s.record(caller, operation, file.ino, s.names.path(file.ino), metadata={"size": [row.size, after.size]}),
     )
-    file._seen(FileRow(after, inline))
+    file.saw(FileRow(after, inline))
     file.mtime = max(file.mtime, now)
 
 
