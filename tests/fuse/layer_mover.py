@@ -62,16 +62,17 @@ class Mover:
             self.say("done")
 
     def edit(self) -> None:
-        """Some lines of some files; one is replaced by rename, one removed, one linked."""
+        """Some lines of some files, every other one by rename; one file is removed, one linked. For a moment after a crash of the server
+        the kernel still knows names of files that were lost with it."""
         for number in self.random.sample(range(FILES), 4):
-            path = self.root / f"file{number}"
-            lines = path.read_text().splitlines() if path.exists() else [f"line {n} of {number} " + "x" * 40 for n in range(150 * (number % 4) + 20)]
-            for _ in range(3):
-                lines[self.random.randrange(len(lines))] = f"changed {self.random.random()}"
-            beside = self.root / f"file{number}.new"
-            (path if number % 2 else beside).write_text("\n".join(lines) + "\n")
-            if number % 2 == 0:
-                beside.rename(path)
+            path, beside = self.root / f"file{number}", self.root / f"file{number}.new"
+            with suppress(FileNotFoundError):
+                lines = path.read_text().splitlines() if path.exists() else [f"line {n} of {number} " + "x" * 40 for n in range(150 * (number % 4) + 20)]
+                for _ in range(3):
+                    lines[self.random.randrange(len(lines))] = f"changed {self.random.random()}"
+                (path if number % 2 else beside).write_text("\n".join(lines) + "\n")
+                if number % 2 == 0:
+                    beside.rename(path)
         with suppress(FileNotFoundError, FileExistsError):
             (self.root / f"file{self.random.randrange(FILES)}").unlink()
         with suppress(FileNotFoundError, FileExistsError):
