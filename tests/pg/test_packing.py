@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import random
+import re
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,6 +17,7 @@ from tarbox_core import packing
 from tarbox_core.errors import FsError
 from tarbox_core.types import FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, SEEK_DATA, SEEK_HOLE
 from tests.conftest import PgServer
+from tests.pg.cli import fresh
 from tests.pg.test_layers import checkpoint, switch
 from tests.tenants import BLOCK, Session, Tenant
 
@@ -356,6 +359,26 @@ def test_texts_that_nothing_leans_on_go_with_gc(session: Session, tenant: Tenant
     assert tenant.gc().texts == 3
     assert store.texts == (0, 0)
     assert session.read(b"/f") == b"".join(lines(1000))
+
+
+def test_gc_and_layer_stats_tell_of_it(schema_url: str, tmp_path: Path) -> None:
+    with fresh(schema_url, tmp_path) as tarbox:
+        text = lines(2000)
+        for n in range(4):
+            text[n] = b"changed in %d\n" % n
+            tarbox("write", "/f", given=b"".join(text))
+            tarbox("layer", "create", f"c{n}")
+        assert tarbox.json("layer", "stats")["deltas"] == 0
+        said = tarbox("gc").decode()
+        assert re.match(rf"{tarbox.tenant}: packed 3 old versions of files: 1[0-9]+KB of text in [0-9.]+KB\n{tarbox.tenant}: removed \d+ blocks \(", said), said
+        stats = tarbox.json("layer", "stats", "--each")
+        layers = stats.pop("layers")
+        assert (stats["packed_files"], stats["keyframes"], stats["deltas"]) == (3, 1, 2)
+        assert stats["saved_bytes"] == stats["text_bytes"] - stats["stored_bytes"] > 2 * len(b"".join(text))
+        assert [(layer["name"], layer["keyframes"], layer["deltas"]) for layer in layers] == [("c0", 1, 0), ("c1", 0, 1), ("c2", 0, 1), ("c3", 0, 0)]
+        assert re.search(r"^Deltas: +2$", tarbox("layer", "stats").decode(), re.M)
+        assert re.search(r"^[0-9a-f]{8} +c1 +1 +\d+K +0 +1 ", tarbox("layer", "stats", "--each").decode(), re.M)
+        assert tarbox("cat", "--layer", "c1", "/f").startswith(b"changed in 0\nchanged in 1\n2,")
 
 
 @pytest.mark.parametrize(
