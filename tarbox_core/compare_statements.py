@@ -2,7 +2,8 @@
 the older one is $2, $3 and the newer one $4, $5.
 
 What differs between two trees differs by rows that one of them sees and the other does not. So these begin with the
-rows of those layers, or with inodes that are known by then, and never look at a whole tree.
+rows of those layers, or with inodes that are known by then, and never look at a whole tree. `offset 0` keeps a subquery
+one: it is run for each row before it, by its index, also where the planner knows nothing of the table yet.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ _NEWER_DENTRY: Final = "d.tenant = $1 and d.layer <= $4 and d.layer <@ $5 order 
 MOVED = Statement(
     "compare.moved",
     f"""select array_agg(c.parent), array_agg(c.name), array_agg(coalesce(a.ino, 0)), array_agg(coalesce(b.ino, 0))
-    from (select distinct d.parent, d.name from unnest($6::int8[], $7::int8[]) r(lo, hi)
-        join dentry d on d.tenant = $1 and d.layer >= r.lo and d.layer < r.hi) c
+    from (select distinct d.parent, d.name from unnest($6::int8[], $7::int8[]) r(lo, hi) cross join lateral (
+        select d.parent, d.name from dentry d where d.tenant = $1 and d.layer + 0 >= r.lo and d.layer + 0 < r.hi offset 0) d) c
     left join lateral (select d.ino from dentry d where d.parent = c.parent and d.name = c.name and {_DENTRY}) a on true
     left join lateral (select d.ino from dentry d where d.parent = c.parent and d.name = c.name and {_NEWER_DENTRY}) b on true
     where a.ino is distinct from b.ino""",
@@ -36,7 +37,7 @@ MOVED = Statement(
 TOUCHED = Statement(
     "compare.touched",
     """select array_agg(distinct i.ino) from unnest($2::int8[], $3::int8[]) r(lo, hi)
-    join inode i on i.tenant = $1 and i.layer >= r.lo and i.layer < r.hi""",
+    cross join lateral (select i.ino from inode i where i.tenant = $1 and i.layer + 0 >= r.lo and i.layer + 0 < r.hi offset 0) i""",
     ("int8", "int8[]", "int8[]"),
     ("int8[]",),
     safe=True,
@@ -70,10 +71,10 @@ NAMES = Statement(
     "compare.names",
     f"""with recursive up(ino, parent, name) as (
         select u.ino, n.parent, n.name from unnest($4::int8[]) u(ino) cross join lateral (
-            select d.parent, d.name from dentry d where d.tenant = $1 and d.ino = u.ino and d.layer <= $2 and d.layer <@ $3) n
+            select d.parent, d.name from dentry d where d.tenant = $1 and d.ino = u.ino and d.layer <= $2 and d.layer <@ $3 offset 0) n
         union
         select n.ino, n.parent, n.name from up cross join lateral (
-            select d.ino, d.parent, d.name from dentry d where d.tenant = $1 and d.ino = up.parent and d.layer <= $2 and d.layer <@ $3) n
+            select d.ino, d.parent, d.name from dentry d where d.tenant = $1 and d.ino = up.parent and d.layer <= $2 and d.layer <@ $3 offset 0) n
     ) select array_agg(up.ino), array_agg(up.parent), array_agg(up.name) from up
     cross join lateral (select d.ino from dentry d where d.parent = up.parent and d.name = up.name and {_DENTRY}) d where d.ino = up.ino""",
     (*_TREE, "int8[]"),
@@ -103,10 +104,10 @@ STEPS = Statement(
     """with recursive w(n, ino) as (
         select 1, 1::int8
         union
-        select w.n + 1, d.ino from w join dentry d on d.tenant = $1 and d.parent = w.ino and d.name = ($4::bytea[])[w.n]
-        where d.layer <= $2 and d.layer <@ $3 and d.ino is not null and w.n < cardinality($4::bytea[])
-    ) select array_agg(distinct d.layer) from w join dentry d on d.tenant = $1 and d.parent = w.ino and d.name = ($4::bytea[])[w.n]
-    where d.layer <= $2 and d.layer <@ $3""",
+        select w.n + 1, d.ino from w cross join lateral (select d.ino from dentry d where d.tenant = $1 and d.parent = w.ino
+            and d.name = ($4::bytea[])[w.n] and d.layer <= $2 and d.layer <@ $3 and d.ino is not null offset 0) d where w.n < cardinality($4::bytea[])
+    ) select array_agg(distinct d.layer) from w cross join lateral (select d.layer from dentry d where d.tenant = $1 and d.parent = w.ino
+        and d.name = ($4::bytea[])[w.n] and d.layer <= $2 and d.layer <@ $3 offset 0) d""",
     (*_TREE, "bytea[]"),
     ("int8[]",),
     safe=True,

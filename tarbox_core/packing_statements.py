@@ -69,7 +69,7 @@ UNPACKED: Final = Statement(
 REPLACED: Final = Statement(
     "packing.replaced",
     f"""with v as materialized (select v.* from inode r join inode v on v.tenant = $1 and v.ino = r.ino and v.layer < r.layer
-        where r.tenant = $1 and r.layer = $5 and {_UNDECIDED} and (v.ino, v.layer) > ($2, $3) and {_UNSEEN}
+        where r.tenant = $1 and r.layer + 0 = $5 and {_UNDECIDED} and (v.ino, v.layer) > ($2, $3) and {_UNSEEN}
         order by v.ino, v.layer limit $4)
     select {_CANDIDATE}""",
     ("int8", "int8", "int8", "int4", "int8"),

@@ -1,0 +1,53 @@
+"""The plans that are kept when nothing is known of the tables yet: a new connection to a new database makes them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from tarbox_core import compare_statements, statements
+from tarbox_core.drivers.wire import PLANNING
+from tarbox_core.effects import Statement
+from tests.conftest import PgServer
+from tests.tenants import prepare
+
+WHOLE = {"tenant.usage"}  # looks at all a tenant has
+KEYED = {
+    statement.name: statement for module in (statements, compare_statements) for statement in vars(module).values()
+    if isinstance(statement, Statement) and statement.name not in WHOLE and re.search(r"\b(inode|dentry|extent|xattr|block) [idexb]\b", statement.sql)
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def connection(pg_server: PgServer) -> Iterator[Any]:
+    """A superuser's, with the settings of a tenant's, to a database that was never analyzed."""
+    with pg_server.database() as url:
+        prepare(url)
+        made = pg_server.connect(urlsplit(url).path[1:])
+        for name, value in PLANNING.items():
+            made.run(f"set {name} = '{value}'")
+        yield made
+        made.close()
+
+
+def test_the_collection_is_whole() -> None:
+    assert {"inode.get", "dentry.child", "dentry.walk", "tree.make", "extent.get", "xattr.list", "block.at", "compare.moved", "history.steps"} <= set(KEYED)
+
+
+@pytest.mark.parametrize("name", KEYED)
+def test_rows_are_found_by_more_than_their_tenant(connection: Any, name: str) -> None:
+    """By inode, directory, hash, or the layers that were asked for: never by reading all that a layer sees."""
+    statement = KEYED[name]
+    connection.run(f"prepare planned ({', '.join(statement.params)}) as {statement.sql}")
+    try:
+        plan = "\n".join(line for (line,) in connection.run(f"explain execute planned ({', '.join('null' for _ in statement.params)})"))
+    finally:
+        connection.run("deallocate planned")
+    scans = re.findall(r"Scan .*on (?:inode|dentry|extent|xattr|block) .*\n\s*(.*)", plan)
+    assert scans, plan
+    for condition in scans:
+        assert re.match(r"Index Cond: .*(\bino =|\bparent =|\bhash =|\(layer \+ 0\) >=)", condition), plan
