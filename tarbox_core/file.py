@@ -76,6 +76,12 @@ class OpenFile:
             self.killed = self.late = False
             raise FsError(errno.ESTALE, self.ino)
 
+    def require_there(self, ctime: int | None) -> None:
+        """ESTALE for a file of a tree that stays as it is, where its stored row, behind what was read of its content, says that it
+        is older than it was, or there is none: the layer that held it was removed."""
+        if (self.stale or self._s.view) and (ctime is None or ctime < self.stored.ctime):
+            raise FsError(errno.ESTALE, self.ino)
+
     # --- attributes
 
     @property
@@ -155,8 +161,7 @@ class OpenFile:
 
     def _reload(self) -> Op[None]:
         rows = yield from run(sql.INODE_FULL(*self.key, self.ino))
-        if self.stale and not rows[0]:
-            raise FsError(errno.ESTALE, self.ino)  # its layer was removed
+        self.require_there(file_row(rows[0], self.ino).attr.ctime if rows[0] else None)
         self.saw(file_row(rows[0], self.ino))
 
     def saw(self, row: FileRow) -> None:
@@ -208,7 +213,9 @@ class OpenFile:
         extents, blocks, packed = yield from send(
             sql.EXTENTS(*key, self.ino, chunks), sql.BLOCKS_AT(*key, self.ino, needed), sql.INODE_PACKED(*key, self.ino)
         )
-        if packed == [(True,)]:  # meanwhile: an old layer, or one that this session does not know to be old
+        is_packed, ctime = packed[0] if packed else (False, None)
+        self.require_there(ctime)
+        if is_packed:  # meanwhile: an old layer, or one that this session does not know to be old
             self.known = False
             raise RetryableError("40001", "the file was packed")
         self.chunks.update(dict.fromkeys(chunks, b""))

@@ -189,6 +189,7 @@ def seek(s: Session, file: OpenFile, offset: int, whence: int) -> Op[int]:
     # The row is read last: packing may take an old layer's extents away between the two.
     key = file.key
     rows = yield from run(sql.EXTENTS_FROM(*key, file.ino, chunk_of(offset // s.block_size)), sql.INODE_FULL(*key, file.ino))
+    file.require_there(file_row(rows[1], file.ino).attr.ctime if rows[1] else None)
     attr, inline, packed = file_row(rows[1], file.ino)
     if inline is not None and size <= inline_max(s.block_size):
         return offset if whence == SEEK_DATA else size

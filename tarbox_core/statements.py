@@ -237,9 +237,9 @@ INODE_FULL = Statement(
     (*_ATTR, "bytea", "bytea", "bytea"),
     safe=True,
 )
-# Behind what read a file's extents: whether they were its content. Packing takes those of old layers away.
+# Behind what read a file's extents: whether they were its content, and of which change. Packing takes those of old layers away.
 INODE_PACKED = Statement(
-    "inode.packed", f"select i.packed is not null from inode i where i.ino = $4 and {_INODE}", (*_SESSION, "int8"), ("bool",), safe=True
+    "inode.packed", f"select i.packed is not null, i.ctime from inode i where i.ino = $4 and {_INODE}", (*_SESSION, "int8"), ("bool", "int8"), safe=True
 )
 INODE_PUT = Statement(
     "inode.put",

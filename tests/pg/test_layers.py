@@ -10,6 +10,7 @@ import pytest
 
 from tarbox_core.effects import Op
 from tarbox_core.errors import FsError, LayerError
+from tarbox_core.handles import FileHandle
 from tarbox_core.layer import Layer, Switched, check_name
 from tests.conftest import PgServer
 from tests.tenants import Session, Tenant
@@ -394,3 +395,48 @@ def test_a_branch_made_again_is_not_taken_for_the_one_that_is_gone(session: Sess
     side.write(b"/b", b"2")
     assert side.read(b"/a") == b"1"
     assert tenant.session(branch="side").names() == [b"a", b"b"]
+
+
+def is_stale(session: Session, opened: FileHandle) -> None:
+    """Reading it says that it is gone."""
+    with pytest.raises(FsError) as caught:
+        session.run(lambda: opened.read(session.caller, 0, 1 << 20))
+    assert caught.value.errno == errno.ESTALE
+
+
+@pytest.mark.parametrize("swept", [False, True])
+@pytest.mark.parametrize("read_before", [False, True])
+def test_what_is_open_of_a_layer_that_is_removed_shows_nothing_else(session: Session, tenant: Tenant, read_before: bool, swept: bool) -> None:
+    session.write(b"/a", b"old" * 5000)
+    checkpoint(session, "old")
+    session.write(b"/a", b"new" * 6000)
+    session.write(b"/b", b"fresh" * 6000)
+    files = [session.open(path) for path in (b"/a", b"/b")]
+    for opened in files if read_before else ():
+        session.run(lambda opened=opened: opened.read(session.caller, 0, 10))
+    left = switch(session, "old").left
+    assert left is not None
+    session.run(lambda: session.fs.delete_layer(session.caller, left.id))
+    if swept:
+        tenant.gc()
+        session.fs.session.blocks.clear()
+    for opened in files:
+        if read_before and not swept:  # whose blocks are known and there
+            assert len(session.run(lambda opened=opened: opened.read(session.caller, 0, 1 << 20))) == opened.attr().size
+        else:
+            is_stale(session, opened)
+        session.close(opened)
+
+
+def test_a_view_of_a_layer_that_is_squashed_away_shows_nothing_else(session: Session, tenant: Tenant) -> None:
+    for number in (1, 2, 3):
+        session.write(b"/a", b"%d" % number * 20_000)
+        session.write(b"/kept", b"same" * 5000) if number == 1 else None
+        checkpoint(session, str(number))
+    seen = tenant.view("2")
+    opened, kept = seen.open(b"/a"), seen.open(b"/kept")
+    session.run(lambda: session.fs.squash(session.caller, "2", "3"))
+    is_stale(seen, opened)
+    assert seen.run(lambda: kept.read(seen.caller, 0, 1 << 20)) == b"same" * 5000
+    for left in (opened, kept):
+        seen.close(left)
