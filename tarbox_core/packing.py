@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from tarbox_core import packing_statements as sql
 from tarbox_core import statements as tree
 from tarbox_core import texts
+from tarbox_core.cache import Lru
 from tarbox_core.check_statements import WHOLE
 from tarbox_core.content import chunk_of, hash_at
 from tarbox_core.delta.codec import encode, pack_whole
@@ -32,6 +33,7 @@ ROW: Final = 256  # bytes that a text's row and its entries in indexes take besi
 STEPS: Final = 1_000_000  # of a diff: a third of a second
 AT_ONCE: Final = 64  # versions of one step, at most
 READ_AT_ONCE: Final = 4 << 20  # bytes of blocks in one trip
+REMEMBERED: Final = 16 << 20  # bytes of texts, of which the next may be a change
 
 
 class Packed(NamedTuple):
@@ -128,6 +130,7 @@ class Packer:
         self._whole = whole
         self._at: _Cursor | None = _Cursor()
         self._work = _Work()
+        self._texts: Lru[bytes, bytes] = Lru(REMEMBERED)  # the session's memory is for what is read
 
     def look(self, budget: int) -> Op[bool]:
         """Decide on the next versions, with about `budget` bytes of content; whether there is work for `store`."""
@@ -136,6 +139,7 @@ class Packer:
             layer = (yield from many(sql.NEXT_LAYER(s.tenant)))[0][0]
             at = _Cursor(layer=layer, all=layer is None)
         if at is None or (at.all and not self._whole):
+            self._texts.clear()
             return False
         if at.layer is None:
             rows = yield from many(sql.UNPACKED(s.tenant, at.ino, at.version, AT_ONCE))
@@ -144,7 +148,7 @@ class Packer:
         work = _Work()
         for number, row in enumerate(rows, 1):
             version = _Version(*row)
-            yield from _decide(s, version, work)
+            yield from _decide(s, version, work, self._texts)
             budget -= version.size
             if number == AT_ONCE or (budget <= 0 and number < len(rows)):
                 work.then = at._replace(ino=version.ino, version=version.layer)
@@ -181,7 +185,7 @@ def stats(s: Session) -> Op[tuple[Stats, list[LayerStats]]]:
     return Stats(*rows[1][0]), [LayerStats(*row) for row in rows[2]]
 
 
-def _decide(s: Session, version: _Version, work: _Work) -> Op[None]:
+def _decide(s: Session, version: _Version, work: _Work, known: Lru[bytes, bytes]) -> Op[None]:
     """How a version is to be stored. One that cannot be read now is left for later, or for fsck."""
     content = yield from _content(s, version)
     key = version.ino, version.layer
@@ -196,12 +200,12 @@ def _decide(s: Session, version: _Version, work: _Work) -> Op[None]:
         there, chain = yield from run(sql.THERE(s.tenant, name), sql.CHAIN(s.tenant, base or b""))
         if not there:
             below = None if base is None else work.chains.get(base) or texts.chain(chain, base)
-            text, stored = _stored(s, name, content, below)
+            text, stored = _stored(name, content, below, known)
             if len(text.data) + ROW >= version.size:
                 work.plain.append(key)
                 return
             work.new[name], work.chains[name] = text, stored
-    texts.keep(s, name, content)
+    known.put(name, content, len(content))
     work.packed[key] = name, version.size
 
 
@@ -237,13 +241,13 @@ def _content(s: Session, version: _Version) -> Op[bytes | None]:
     return b"".join(parts)
 
 
-def _stored(s: Session, name: bytes, content: bytes, below: Chain | None) -> tuple[_Text, Chain]:
+def _stored(name: bytes, content: bytes, below: Chain | None, known: Lru[bytes, bytes]) -> tuple[_Text, Chain]:
     """A text as a delta to another one, or to the keyframe that one leans on, or as a keyframe."""
     while below is not None:
         whole = len(below.keyframe) * len(content) // max(1, below.keyframe_size)  # what it would take as a keyframe, about
         delta = None
         if below.depth < DEPTH_MAX and (below.depth + 1) * len(content) <= REBUILD_MAX:
-            delta = _delta(s, below, content)
+            delta = _delta(below, content, known)
         if delta is not None and len(delta) <= SHARE * whole and below.weight + len(delta) <= whole:
             return _Text(name, content, below.hashes[0], delta), below.above(name, len(content), delta)
         below = below.foot if below.deltas else None
@@ -251,13 +255,13 @@ def _stored(s: Session, name: bytes, content: bytes, below: Chain | None) -> tup
     return _Text(name, content, None, data), Chain((name,), len(content), 0, data, len(content), ())
 
 
-def _delta(s: Session, base: Chain, content: bytes) -> bytes | None:
+def _delta(base: Chain, content: bytes, known: Lru[bytes, bytes]) -> bytes | None:
     """None where the base is damaged."""
-    text = s.blocks.get(base.hashes[0])
+    text = known.get(base.hashes[0])
     if text is None:
         try:
             text = texts.rebuilt(base)
         except DeltaError:
             return None
-        texts.keep(s, base.hashes[0], text)
+        known.put(base.hashes[0], text, len(text))
     return encode(text, content, diff(text, content, STEPS))

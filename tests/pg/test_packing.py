@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import random
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tarbox_core import packing
+from tarbox_core import check, packing
+from tarbox_core.drivers.packing import pack
 from tarbox_core.errors import FsError
 from tarbox_core.types import FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, SEEK_DATA, SEEK_HOLE
 from tests.conftest import PgServer
@@ -221,6 +223,22 @@ def test_a_packed_file_can_be_changed(session: Session, tenant: Tenant, store: S
 
 
 @pytest.mark.parametrize("count", [30, 2500])
+def test_a_packed_file_that_is_read_and_changed_while_open(session: Session, tenant: Tenant, count: int) -> None:
+    old, _ = old_and_new(session, tenant, count)
+    opened, who = session.open(b"/f", write=True), session.caller
+    assert session.run(lambda: opened.read(who, 0, 1 << 20)) == old
+    session.run(lambda: opened.write(who, 200, b"in the middle"))
+    expected = old[:200] + b"in the middle" + old[213:]
+    assert session.run(lambda: opened.read(who, 0, 1 << 20)) == expected
+    session.run(lambda: opened.flush(who))
+    assert session.run(lambda: opened.read(who, 0, 1 << 20)) == expected == tenant.session().read(b"/f")
+    session.run(lambda: opened.write(who, 0, b"!", append=True))
+    session.run(lambda: opened.truncate(who, len(old) // 2))
+    session.close(opened)
+    assert session.read(b"/f") == expected[: len(old) // 2]
+
+
+@pytest.mark.parametrize("count", [30, 2500])
 def test_a_hole_in_a_packed_file(session: Session, tenant: Tenant, count: int) -> None:
     old, _ = old_and_new(session, tenant, count)
     opened = session.open(b"/f", write=True)
@@ -324,6 +342,51 @@ def test_packing_gives_way_to_a_switch_that_came_between(session: Session, tenan
     assert tenant.view("new").read(b"/f") == b"short\n" * 200
 
 
+def test_packing_beside_writers_switches_and_gc(session: Session, tenant: Tenant, store: Store) -> None:
+    """Packers and gc run all the time; each layer reads as it was sealed."""
+    over, failures = threading.Event(), list[BaseException]()
+
+    def again_and_again(work: Callable[[], object]) -> None:
+        try:
+            while not over.is_set():
+                work()
+        except BaseException as error:
+            failures.append(error)
+
+    doors = [tenant.session() for _ in range(3)]
+    threads = [
+        threading.Thread(target=again_and_again, args=(lambda: pack(doors[0].driver, doors[0].fs),)),
+        threading.Thread(target=again_and_again, args=(lambda: pack(doors[1].driver, doors[1].fs),)),
+        threading.Thread(target=again_and_again, args=(lambda: doors[2].run(lambda: check.gc(doors[2].fs)),)),
+    ]
+    for thread in threads:
+        thread.start()
+    rng, sealed = random.Random(5), dict[str, list[bytes]]()
+    files = [lines(rng.choice((30, 300, 1500)), n) for n in range(6)]
+    try:
+        for n in range(60):
+            for number in rng.sample(range(len(files)), 2):
+                text = files[number]
+                text[rng.randrange(len(text))] = b"changed in %d\n" % n
+                change = rng.choice((rewrite, replace, unlink_and_create))
+                change(session, b"/f%d" % number, b"".join(text))
+            checkpoint(session, f"c{n}")
+            sealed[f"c{n}"] = [session.read(b"/f%d" % k) if session.exists(b"/f%d" % k) else b"" for k in range(len(files))]
+            if n % 7 == 6:
+                word = rng.choice(list(sealed))
+                switch(session, word)
+                files = [text.splitlines(keepends=True) or lines(40, n) for text in sealed[word]]
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join(60)
+    assert failures == []
+    assert store.packed > 30
+    for word, contents in sealed.items():
+        view = tenant.view(word)
+        assert [view.read(b"/f%d" % k) if view.exists(b"/f%d" % k) else b"" for k in range(len(contents))] == contents, word
+
+
 def test_what_a_switch_left_is_packed(session: Session, tenant: Tenant, store: Store) -> None:
     text = lines(1000)
     session.write(b"/f", b"".join(text))
@@ -419,21 +482,21 @@ def test_packing_never_covers_up_a_lost_block(session: Session, tenant: Tenant, 
     assert "missing-block" in {finding.kind for finding in tenant.fsck()}
 
 
-def test_one_line_in_a_megabyte(make_tenant: Callable[..., Tenant], pg_server: PgServer, schema_url: str) -> None:
-    """The growth for each layer, and the time to read any."""
+def test_one_line_in_a_megabyte(make_tenant: Callable[..., Tenant]) -> None:
+    """The growth for each layer, and the time to read any; benchmarks/texts.py measures both."""
     tenant = make_tenant(block_size=65536)
     session = tenant.session()
     text = lines(34_000)
     sealed = {}
-    for n in range(70):
-        text[n * 400] = b"changed in %d\n" % n
+    for n in range(25):
+        text[n * 1000] = b"changed in %d\n" % n
         rewrite(session, b"/f.csv", b"".join(text))
         checkpoint(session, f"c{n}")
         sealed[f"c{n}"] = b"".join(text)
     packed = tenant.pack()
-    assert packed.versions == 69 and packed.stored / 1e6 < 0.6 + 69 * 300 / 1e6
+    assert packed.versions == 24 and packed.stored < 600_000 + 24 * 100
     slowest = 0.0
-    for name in ("c0", "c1", "c40", "c63", "c64", "c65", "c68"):
+    for name in ("c0", "c1", "c12", "c23"):
         view = tenant.view(name)
         began = time.perf_counter()
         assert view.read(b"/f.csv") == sealed[name]
