@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tarbox_cli.session import Session as CommandSession
 from tests.pg.cli import Tarbox, fresh
 
 COMMAND = [sys.executable, "-m", "tarbox_cli"]
@@ -260,3 +261,21 @@ def test_words_that_name_no_layer_or_several(tarbox: Tarbox) -> None:
     tarbox("layer", "branch", "side")
     opened = next(item["open"] for item in tarbox.json("layer", "branch") if item["name"] == "side")
     assert "still written to by branch side" in tarbox.fails("layer", "switch", opened)
+
+
+def test_who_shows_a_layer_that_is_removed_meanwhile_says_so(tarbox: Tarbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    made(tarbox, "base", "one")
+    made(tarbox, "going", "two")
+    assert tarbox("cat", "--layer", "going", "/f") == b"two"
+    tarbox("layer", "switch", "base")
+    finish = CommandSession.finish
+
+    def late(self: CommandSession, durable: bool) -> None:
+        """Somebody else removes the layer before the command is done."""
+        monkeypatch.setattr(CommandSession, "finish", finish)
+        finish(self, durable)
+        tarbox.run("layer", "delete", "going", "--yes")
+
+    monkeypatch.setattr(CommandSession, "finish", late)
+    status, _, said = tarbox.here("ls", "--layer", "going", "/")
+    assert (status, said) == (1, "tarbox: the layer this stands on was deleted or squashed\n")

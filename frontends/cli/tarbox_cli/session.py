@@ -297,6 +297,8 @@ def enter(options: Namespace, *, changes: bool, layer: str | None = None) -> Ite
             session.finish(changes)
             raise
         session.finish(changes)
+        if layer is not None:
+            driver.run(fs.current)  # a LayerError where it was removed meanwhile, so that what was shown may be no whole
     finally:
         driver.close()
 
