@@ -25,7 +25,7 @@ MOVED = Statement(
     "compare.moved",
     f"""select array_agg(c.parent), array_agg(c.name), array_agg(coalesce(a.ino, 0)), array_agg(coalesce(b.ino, 0))
     from (select distinct d.parent, d.name from unnest($6::int8[], $7::int8[]) r(lo, hi) cross join lateral (
-        select d.parent, d.name from dentry d where d.tenant = $1 and d.layer + 0 >= r.lo and d.layer + 0 < r.hi offset 0) d) c
+        select d.parent, d.name from dentry d where d.tenant = $1 and d.layer >= r.lo and d.layer < r.hi and d.layer > 0 offset 0) d) c
     left join lateral (select d.ino from dentry d where d.parent = c.parent and d.name = c.name and {_DENTRY}) a on true
     left join lateral (select d.ino from dentry d where d.parent = c.parent and d.name = c.name and {_NEWER_DENTRY}) b on true
     where a.ino is distinct from b.ino""",
@@ -37,7 +37,7 @@ MOVED = Statement(
 TOUCHED = Statement(
     "compare.touched",
     """select array_agg(distinct i.ino) from unnest($2::int8[], $3::int8[]) r(lo, hi)
-    cross join lateral (select i.ino from inode i where i.tenant = $1 and i.layer + 0 >= r.lo and i.layer + 0 < r.hi offset 0) i""",
+    cross join lateral (select i.ino from inode i where i.tenant = $1 and i.layer >= r.lo and i.layer < r.hi and i.layer > 0 offset 0) i""",
     ("int8", "int8[]", "int8[]"),
     ("int8[]",),
     safe=True,

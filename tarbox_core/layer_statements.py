@@ -17,7 +17,7 @@ _LAYER_FROM: Final = """layer l left join layer p on p.tenant = $1 and p.layer =
 # largest number of a line.
 STANDING = Statement(
     "head.standing",
-    """select h.layer, h.visible, h.epoch, h.previous, exists (select from inode i where i.tenant = $1 and i.layer + 0 = h.layer),
+    """select h.layer, h.visible, h.epoch, h.previous, exists (select from inode i where i.tenant = $1 and i.layer = h.layer and i.layer > 0),
         (select max(n.line) from line n where n.tenant = $1)
     from head h where h.tenant = $1 and h.name = $2""",
     ("int8", "text"),
@@ -94,10 +94,10 @@ REBASE = Statement("layer.rebase", "update layer set parent = $3 where tenant = 
 
 # Removing. $2: stamps that a layer owns, its own and those of the layers that were squashed into it, or a run of layers owns; $3: what
 # the layer below sees. Older stamps are the smaller ones.
-_OWN: Final = "o.tenant = $1 and o.layer + 0 = any($2::int8[])"
+_OWN: Final = "o.tenant = $1 and o.layer = any($2::int8[]) and o.layer > 0"
 # The same of a table without an index by layer: every change touches the row of an inode.
 _OWN_OF_INODES: Final = "o.ino = any(array(select i.ino from {inodes})) and o.tenant = $1 and o.layer = any($2::int8[])"
-_TOUCHED: Final = _OWN_OF_INODES.format(inodes="unnest($2::int8[]) l(layer) join inode i on i.tenant = $1 and i.layer + 0 = l.layer")
+_TOUCHED: Final = _OWN_OF_INODES.format(inodes="unnest($2::int8[]) l(layer) join inode i on i.tenant = $1 and i.layer = l.layer and i.layer > 0")
 _ROWS: Final = {"extent": _TOUCHED, "xattr": _TOUCHED, "dentry": _OWN, "inode": _OWN}
 _SAME: Final = {
     "dentry": "n.parent = o.parent and n.name = o.name",

@@ -1,4 +1,7 @@
-"""The SQL of `texts` and `packing`. As `statements`, whose conventions they share."""
+"""The SQL of `texts` and `packing`. As `statements`, whose conventions they share.
+
+`offset 0` keeps the planner from another order than the one written: in a new database it takes a table for one row.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,8 @@ CHAIN: Final = Statement(
     """with recursive c as (
         select t.hash, t.size, t.base, t.depth, t.weight, t.data from text_version t where t.tenant = $1 and t.hash = $2
         union all
-        select t.hash, t.size, t.base, t.depth, t.weight, t.data from c join text_version t on t.tenant = $1 and t.hash = c.base
+        select t.hash, t.size, t.base, t.depth, t.weight, t.data from c
+        cross join lateral (select t.* from text_version t where t.tenant = $1 and t.hash = c.base offset 0) t
     ) select hash, size, depth, weight, data from c order by depth desc""",
     ("int8", "bytea"),
     ("bytea", "int4", "int4", "int4", "bytea"),
@@ -45,7 +49,7 @@ _EARLIER: Final = """select max(p.layer) as layer, (array_agg(p.packed order by 
 # ino, layer, size, what the layer sees, inline content; the version before, and the text of the last that has one; the inode
 # that had the name before, its version and text.
 _CANDIDATE: Final = f"""v.ino, v.layer, v.size, s.visible, v.inline, b.layer, b.packed, o.ino, q.layer, q.packed
-    from v cross join lateral (select {_SEES.format(layer="v.layer")} as visible) s
+    from v cross join lateral (select {_SEES.format(layer="v.layer")} as visible offset 0) s
     left join lateral ({_EARLIER.format(ino="v.ino", before="v.layer")}) b on true
     left join lateral (select d.parent, d.name, d.layer from dentry d
         where d.tenant = $1 and d.ino = v.ino and d.ino is not null and d.layer <= v.layer and d.layer <@ s.visible order by d.layer desc limit 1) d on true
@@ -68,9 +72,9 @@ UNPACKED: Final = Statement(
 # The same of those that layer $5 replaced.
 REPLACED: Final = Statement(
     "packing.replaced",
-    f"""with v as materialized (select v.* from inode r join inode v on v.tenant = $1 and v.ino = r.ino and v.layer < r.layer
-        where r.tenant = $1 and r.layer + 0 = $5 and {_UNDECIDED} and (v.ino, v.layer) > ($2, $3) and {_UNSEEN}
-        order by v.ino, v.layer limit $4)
+    f"""with v as materialized (select v.* from (select r.ino, r.layer from inode r where r.tenant = $1 and r.layer = $5 and r.layer > 0 and r.ino >= $2 offset 0) r
+        cross join lateral (select v.* from inode v where v.tenant = $1 and v.ino = r.ino and v.layer < r.layer offset 0) v
+        where {_UNDECIDED} and (v.ino, v.layer) > ($2, $3) and {_UNSEEN} order by v.ino, v.layer limit $4)
     select {_CANDIDATE}""",
     ("int8", "int8", "int8", "int4", "int8"),
     _VERSION,
@@ -102,8 +106,8 @@ TEXT_PUT: Final = Statement(
 PACK: Final = Statement(
     "packing.pack",
     f"""update inode v set packed = u.hash, inline = null from unnest($2::int8[], $3::int8[], $4::bytea[]) u(ino, layer, hash)
-    where v.ino = u.ino and v.layer = u.layer and {_UNDECIDED} and {_UNSEEN}
-        and exists (select from text_version t where t.tenant = $1 and t.hash = u.hash and t.size = v.size)
+    where v.ino = any($2::int8[]) and v.layer = any($3::int8[]) and v.ino = u.ino and v.layer = u.layer and {_UNDECIDED} and {_UNSEEN}
+        and v.size = (select t.size from text_version t where t.tenant = $1 and t.hash = u.hash)
     returning v.ino, v.layer""",
     ("int8", "int8[]", "int8[]", "bytea[]"),
     ("int8", "int8"),
@@ -111,16 +115,16 @@ PACK: Final = Statement(
 LEAVE: Final = Statement(
     "packing.leave",
     """update inode v set plain = true from unnest($2::int8[], $3::int8[]) u(ino, layer)
-    where v.tenant = $1 and v.ino = u.ino and v.layer = u.layer and v.packed is null""",
+    where v.tenant = $1 and v.ino = any($2::int8[]) and v.layer = any($3::int8[]) and v.ino = u.ino and v.layer = u.layer and v.packed is null""",
     ("int8", "int8[]", "int8[]"),
 )
 # Extents that no unpacked version sees any more: an inline one needs those that hide others. A row that only hides an
 # unlinked file has no content.
 _FORGOTTEN: Final = f"""delete from extent e where e.tenant = $1 and {{which}} and not exists (select from inode v
-        cross join lateral (select {_SEES.format(layer="v.layer")} as visible) s
+        cross join lateral (select {_SEES.format(layer="v.layer")} as visible offset 0) s
         where v.tenant = $1 and v.ino = e.ino and v.layer >= e.layer and v.packed is null and (v.nlink > 0 or v.size > 0)
             and e.layer <@ s.visible and not exists (select from extent n where n.tenant = $1 and n.ino = e.ino and n.chunk = e.chunk
-                and n.layer > e.layer and n.layer <= v.layer and n.layer <@ s.visible))"""
+                and n.layer > e.layer and n.layer <= v.layer and n.layer <@ s.visible) offset 0)"""
 EXTENTS_DROP: Final = Statement("packing.extents", _FORGOTTEN.format(which="e.ino = any($2::int8[])"), ("int8", "int8[]"))
 # Of all files that have a packed version.
 EXTENTS_SWEEP: Final = Statement(

@@ -347,13 +347,13 @@ EXTENT_CUT = Statement(
     (*_SESSION, "int8", "int8"),
     safe=True,
 )
-# Blocks by their place in a file: index, hash, data. Holes have no row.
+# Blocks by their place in a file: index, hash, data. Holes have no row. `offset 0`: each by its key, whatever the planner knows.
 BLOCKS_AT = Statement(
     "block.at",
     f"""select x.n, b.hash, b.data from unnest($5::int8[]) x(n)
     cross join lateral (select substr(e.hashes, (x.n % {CHUNK_BLOCKS})::int4 * 32 + 1, 32) as hash
         from extent e where e.ino = $4 and e.chunk = x.n / {CHUNK_BLOCKS} and {_EXTENT}) h
-    join block b on b.tenant = $1 and b.hash = h.hash""",
+    cross join lateral (select b.hash, b.data from block b where b.tenant = $1 and b.hash = h.hash offset 0) b""",
     (*_SESSION, "int8", "int8[]"),
     ("int8", "bytea", "bytea"),
     safe=True,

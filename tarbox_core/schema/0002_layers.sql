@@ -17,9 +17,9 @@ alter table head add column previous int8;
 alter table head add column created_at timestamptz not null default now();
 comment on column head.previous is 'The sealed layer that the last switch left; null before the first.';
 
--- Every change of a tree touches the row of an inode, so these tell all that a layer changed. Only who asks for `layer + 0` gets
--- them: in a fresh table they would seem to be as good as the primary key for the newest row of one inode or name.
-create index inode_layer on inode (tenant, (layer + 0));
-create index dentry_layer on dentry (tenant, (layer + 0));
+-- Every change of a tree touches the row of an inode, so these tell all that a layer changed. Only who says `layer > 0`, which is
+-- always true, gets them: in a fresh table they would seem to be as good as the primary key for the newest row of one inode or name.
+create index inode_layer on inode (tenant, layer) where layer > 0;
+create index dentry_layer on dentry (tenant, layer) where layer > 0;
 -- The names of an inode.
 create index dentry_ino on dentry (tenant, ino) where ino is not null;
