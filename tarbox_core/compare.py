@@ -123,33 +123,27 @@ class Comparison:
     # --- classifying
 
     def _classify(self, d: _Difference, files: bool) -> Op[list[Change]]:
-        changes: list[Change] = []
-        kept = d.kept
-        folders = Unpaired(_folders(d.gone), _folders(d.come))
+        folders, others = Unpaired(_folders(d.gone), _folders(d.come)), Unpaired(_others(d.gone), _others(d.come))
         folders.match(by_inode)
-        left, right = ({item.path for item in side} for side in (folders.gone, folders.come))
-        folders.match(lambda item: item.path if item.path in left and item.path in right else None)
-        if not files:
-            kept = kept + folders.pairs
-            changes += [Change("D", item.path, item.path, item.state.attr, None, True) for item in folders.gone]
-            changes += [Change("A", item.path, None, None, item.state.attr, True) for item in folders.come]
-        gone, come = list(_others(d.gone)), list(_others(d.come))
+        folders.match(by_path)
+        kept = d.kept + folders.pairs
         if files:
-            kept = [pair for pair in (*d.kept, *d.carried) if pair[1].state.is_plain]
-            gone, come = ([item for item in side if item.state.is_plain] for side in (gone, come))
-            moved = [pair for pair in kept if pair[0].path != pair[1].path]
-            kept = [pair for pair in kept if pair[0].path == pair[1].path]
-            gone, come = gone + [old for old, _ in moved], come + [new for _, new in moved]
-        rest = Unpaired(gone, come)
-        rest.match(by_path)
+            folders = Unpaired((), ())
+            everywhere = [pair for pair in (*d.kept, *d.carried) if pair[1].state.is_plain]
+            kept = [pair for pair in everywhere if pair[0].path == pair[1].path]
+            moved = [pair for pair in everywhere if pair[0].path != pair[1].path]
+            gone, come = ([item for item in side if item.state.is_plain] for side in (others.gone, others.come))
+            others = Unpaired(gone + [old for old, _ in moved], come + [new for _, new in moved])
+        others.match(by_path)
         # To git apply, a renamed link is one that is still there: what becomes a directory in its place would be refused.
-        rest.match(lambda item: None if files and item.state.attr.is_symlink else by_inode(item))
-        rest.match(by_content)
-        rest.take(alike(pairs := rest.candidates(), (yield from self._read(pairs))))
-        changes += [Change("D", item.path, item.path, item.state.attr, None, True) for item in rest.gone]
-        changes += [Change("A", item.path, None, None, item.state.attr, True) for item in rest.come]
-        named = {(item.path, item.ino) for item in d.come}
-        for old, new in [*kept, *rest.pairs]:
+        others.match(lambda item: None if files and item.state.attr.is_symlink else by_inode(item))
+        others.match(by_content)
+        pairs = others.candidates()
+        others.take(alike(pairs, (yield from self._read(pairs))))
+        changes = [Change("D", item.path, item.path, item.state.attr, None, True) for item in (*folders.gone, *others.gone)]
+        changes += [Change("A", item.path, None, None, item.state.attr, True) for item in (*folders.come, *others.come)]
+        named = {(item.path, item.ino) for item in d.come}  # the rest moved only with a directory above
+        for old, new in [*kept, *others.pairs]:
             change = yield from self._pair(old, new, renamed=old.path != new.path and (files or (new.path, new.ino) in named))
             if change is not None:
                 changes.append(change)
@@ -181,7 +175,8 @@ class Comparison:
             s = self._s.beside(*side.key[1:])
             rows = yield from run(*(tree.INODE_FULL(*side.key, item.ino) for item in items.values()))
             for item, row in zip(items.values(), rows, strict=True):
-                read[bool(newer), item.path] = yield from _whole(s, file_row(row, item.ino))
+                if row:  # else it went from the head meanwhile
+                    read[bool(newer), item.path] = yield from _whole(s, file_row(row, item.ino))
         return read
 
 

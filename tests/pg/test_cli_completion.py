@@ -94,6 +94,7 @@ def test_layers_and_branches(tarbox: Tarbox) -> None:
     assert asked(tarbox, "layer", "squash", "my") == ("words", ["my layer"])
     assert asked(tarbox, "layer", "squash", "x..my") == ("words", ["x..my layer"])
     assert asked(tarbox, "audit", "--layer", "my") == ("words", ["my layer"])
+    assert asked(tarbox, "diff", "my") == ("words", ["my layer"]) and asked(tarbox, "diff", "my layer", "head", "/da") == ("words", ["/data/"])
 
 
 def test_silence_where_there_is_no_database(tarbox: Tarbox) -> None:
