@@ -198,7 +198,7 @@ def fsck(
     fs: Filesystem, *, repair: bool = False, layers: bool = False, progress: Callable[[int], None] = lambda blocks: None
 ) -> Op[list[Finding]]:
     """Look at how layers and branches stand, at the whole tree of this one, at every block and every text; with `layers` also at
-    the tree of every sealed layer. Findings in the order of the checks, none where all is well.
+    the trees of the other branches and of every sealed layer. Findings in the order of the checks, none where all is well.
 
     `repair` mends names, counts and extents in the same transaction, while no other change to the tenant runs. Lost
     and corrupt blocks and texts cannot be mended: they are named with the inodes that use them; nor is what is wrong
@@ -221,27 +221,28 @@ def fsck(
     yield from check.references()
     yield from check.blocks(progress)
     if layers:
-        yield from _sealed(fs, check)
+        yield from _others(fs, check)
     mended = [f for f in check.findings if f.repaired]
     if mended:
         yield from run(*s.record(Caller(), "fsck", ROOT_INO, "/", metadata={"repaired": len(mended)}))
     return check.findings
 
 
-def _sealed(fs: Filesystem, check: _Fsck) -> Op[None]:
-    """The tree of each sealed layer; what several layers see is told of the first."""
+def _others(fs: Filesystem, check: _Fsck) -> Op[None]:
+    """The tree of each sealed layer and of the other branches; what several of them see is told of the first."""
     known = {(found.kind, found.text) for found in check.findings}
-    for sealed in (yield from layer.listing(fs.session)):
-        if sealed.sealed_at is None:
+    for other in (yield from layer.listing(fs.session)):
+        if other.stamp == fs.session.layer:
             continue
-        seen = yield from layer.visible(fs.session, sealed)
-        inside = _Fsck(fs.look(replace(fs.tenant, layer=sealed.stamp, visible=seen)).session, repair=False)
+        seen = yield from layer.visible(fs.session, other)
+        inside = _Fsck(fs.look(replace(fs.tenant, layer=other.stamp, visible=seen)).session, repair=False)
         yield from inside.structure()
         yield from inside.content()
+        where = f"on branch {other.branch}" if other.branch else f"in layer {other.label}"
         for found in inside.findings:
             if (found.kind, found.text) not in known:
                 known.add((found.kind, found.text))
-                check.findings.append(replace(found, text=f"in layer {sealed.label}: {found.text}"))
+                check.findings.append(replace(found, text=f"{where}: {found.text}"))
 
 
 def gc(fs: Filesystem) -> Op[Swept]:

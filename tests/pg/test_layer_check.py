@@ -155,6 +155,14 @@ def test_damage_in_a_sealed_tree(tenant: Tenant, session: Session, layers: list[
     ]  # fmt: skip
 
 
+def test_damage_on_another_branch(tenant: Tenant, session: Session, layers: list[Layer], damage: Damage) -> None:
+    side = tenant.session(branch="side")
+    ino = side.write(b"/file", b"on the side")
+    damage("update inode set nlink = 7 where tenant = :t and ino = :i and layer = :l", i=ino, l=side.fs.session.layer)
+    assert tenant.fsck() == []
+    assert [finding.text.split(":")[0] for finding in tenant.fsck(layers=True)] == ["on branch side"]
+
+
 def test_damage_that_several_layers_see_is_told_once(tenant: Tenant, session: Session, layers: list[Layer], damage: Damage) -> None:
     damage("update dentry set kind = 10 where tenant = :t and name = :n", n=b"one")
     assert kinds(tenant.fsck(layers=True)) == ["wrong-type"]
