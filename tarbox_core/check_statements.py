@@ -187,7 +187,7 @@ STRAYS_DROP = Statement(
 TEXTLESS = Statement(
     "check.textless",
     """select i.ino, i.layer from inode i where i.tenant = $1 and i.packed is not null
-        and not exists (select from text_version t where t.tenant = $1 and t.hash = i.packed and t.size = i.size) order by 1, 2""",
+        and not exists (select from text_version t where t.tenant = $1 and t.hash = i.packed and t.size = i.size offset 0) order by 1, 2""",
     ("int8",),
     ("int8", "int8"),
     safe=True,
@@ -197,7 +197,8 @@ TEXT_PAGE = Statement(
     "check.texts",
     """select t.hash, t.size, t.lines, t.base, case when t.base is null then t.depth = 0 and t.weight = 0
             else coalesce(t.depth = b.depth + 1 and t.weight = b.weight + length(t.data), false) end, t.data
-    from text_version t left join text_version b on b.tenant = $1 and b.hash = t.base where t.tenant = $1 and t.hash > $2 order by t.hash limit $3""",
+    from text_version t left join lateral (select b.* from text_version b where b.tenant = $1 and b.hash = t.base offset 0) b on true
+    where t.tenant = $1 and t.hash > $2 order by t.hash limit $3""",
     ("int8", "bytea", "int4"),
     ("bytea", "int4", "int4", "bytea", "bool", "bytea"),
     safe=True,

@@ -72,7 +72,8 @@ UNPACKED: Final = Statement(
 # The same of those that layer $5 replaced.
 REPLACED: Final = Statement(
     "packing.replaced",
-    f"""with v as materialized (select v.* from (select r.ino, r.layer from inode r where r.tenant = $1 and r.layer = $5 and r.layer > 0 and r.ino >= $2 offset 0) r
+    f"""with v as materialized (select v.*
+        from (select r.ino, r.layer from inode r where r.tenant = $1 and r.layer = $5 and r.layer > 0 and r.ino >= $2 offset 0) r
         cross join lateral (select v.* from inode v where v.tenant = $1 and v.ino = r.ino and v.layer < r.layer offset 0) v
         where {_UNDECIDED} and (v.ino, v.layer) > ($2, $3) and {_UNSEEN} order by v.ino, v.layer limit $4)
     select {_CANDIDATE}""",

@@ -9,16 +9,17 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tarbox_core import compare_statements, statements
+from tarbox_core import compare_statements, packing_statements, statements
 from tarbox_core.drivers.wire import PLANNING
 from tarbox_core.effects import Statement
 from tests.conftest import PgServer
 from tests.tenants import Tenant, prepare
 
-WHOLE = {"tenant.usage"}  # looks at all a tenant has
+WHOLE = {"tenant.usage", "packing.all", "gc.extents", "text.stats", "text.stats_by_layer"}  # look at all a tenant has
+TABLES = "(?:inode|dentry|extent|xattr|block|text_version)"
 KEYED = {
-    statement.name: statement for module in (statements, compare_statements) for statement in vars(module).values()
-    if isinstance(statement, Statement) and statement.name not in WHOLE and re.search(r"\b(inode|dentry|extent|xattr|block) [idexb]\b", statement.sql)
+    statement.name: statement for module in (statements, compare_statements, packing_statements) for statement in vars(module).values()
+    if isinstance(statement, Statement) and statement.name not in WHOLE and re.search(rf"\b{TABLES} [a-z]\b", statement.sql)
 }  # fmt: skip
 
 
@@ -49,7 +50,7 @@ def test_rows_are_found_by_more_than_their_tenant(connection: Any, name: str) ->
         plan = "\n".join(line for (line,) in connection.run(f"explain execute planned ({', '.join('null' for _ in statement.params)})"))
     finally:
         connection.run("deallocate planned")
-    scans = re.findall(r"Scan .*on (?:inode|dentry|extent|xattr|block) .*\n\s*(.*)", plan)
+    scans = re.findall(rf"Scan .*on {TABLES} .*\n\s*(.*)", plan)
     assert scans, plan
     for condition in scans:
-        assert re.match(r"Index Cond: .*(\bino =|\bparent =|\bhash =|\(layer >= )", condition), plan
+        assert re.match(r"Index Cond: .*(\bino =|\bparent =|\bhash =|\(layer (?:>=|= \$))", condition), plan
