@@ -121,7 +121,8 @@ class Presence:
         s.alone = count == 0
 
     def changes(self, timeout: float) -> Changes:
-        """What others changed, as soon as anything is heard; empty after `timeout` seconds. To be called after `look`."""
+        """What others changed, as soon as anything is heard, be it of nothing new; empty after `timeout` seconds. To be called
+        after `look`."""
         wire = self._connected()
         inos: set[int] = set()
         names, moved, lost, self._deaf = False, False, self._deaf, False
@@ -170,16 +171,18 @@ class Presence:
             _say(self._connected(), self._fs.session, word, self._asked[1])
 
     def until_moved(self, over: Callable[[], bool]) -> Changes:
-        """What was heard until the door that asked is done or gone, its time is up, or `over`."""
+        """What was heard until the door that asked is done or gone, its time is up, or `over`. Another may ask by then."""
         found = Changes()
+        asked = self._asked
         deadline = time.monotonic() + QUIET_FOR
-        while self.asked and not over() and (left := deadline - time.monotonic()) > 0:
+        while self._asked == asked and not over() and (left := deadline - time.monotonic()) > 0:
             found = found.and_then(self.changes(min(_LOOK, left)))
             with self._losing():
                 lives = self._connected().execute([sql.PRESENCES(_quiet_lock(self._fs.tenant.id))], begin=True, commit=True)[0][0][0]
             if not lives:
                 break
-        self._asked = None
+        if self._asked == asked:
+            self._asked = None
         return found
 
     def quiet(self, driver: Driver) -> AbstractContextManager[Quiet]:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -205,6 +206,9 @@ def test_what_is_not_stored_yet_is_in_the_layer_that_was_current(mount: Mount, s
         file.close()
     switch(there, "-")
     assert [(folder.path / "a").read_text()[:5] for folder in (mount, there)] == ["3 of "] * 2
+    with ThreadPoolExecutor(2) as both:  # each asks the other to be quiet
+        list(both.map(lambda folder: [checkpoint(folder, f"{folder.path.name} {n}") for n in range(8)], (mount, there)))
+    assert sum(name.startswith(("mnt ", "second0 ")) for name in os.listdir(mount.path / ".tarbox/layers/tree")) == 16
     (mount.path / "late").write_text("x")
     wait_for((there.path / "late").exists, 4, lambda: "the other mount does not show a new file")
 

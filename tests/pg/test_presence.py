@@ -12,10 +12,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tarbox_core import statements as sql
 from tarbox_core.drivers import embedded
 from tarbox_core.drivers.dsn import parse_url
 from tarbox_core.drivers.presence import Changes, Presence, doors, look, quiet
+from tarbox_core.effects import many
 from tarbox_core.errors import LayerError
+from tarbox_core.session import presence_lock
 from tests.conftest import PgServer
 from tests.pg.cli import Tarbox, fresh
 from tests.tenants import Session, Tenant
@@ -31,10 +34,23 @@ def tarbox(schema_url: str, tmp_path: Path) -> Iterator[Tarbox]:
 def present(session: Session, url: str) -> Iterator[Presence]:
     presence = Presence(parse_url(url), session.fs)
     presence.look()
+    pid = presence.pid
     try:
         yield presence
     finally:
         presence.leave()
+        deadline = time.monotonic() + 5
+        while pid in session.run(lambda: many(sql.PRESENT_PIDS(presence_lock(session.fs.tenant.id))))[0][0]:  # until the server has seen it
+            assert time.monotonic() < deadline
+
+
+def hears(ear: Presence, enough: Callable[[Changes], bool]) -> Changes:
+    """Listen until what was heard is enough."""
+    heard, deadline = Changes(), time.monotonic() + 5
+    while not enough(heard):
+        assert time.monotonic() < deadline, heard
+        heard = heard.and_then(ear.changes(0.5))
+    return heard
 
 
 def test_a_door_sees_the_others_and_not_itself(make_tenant: Callable[..., Tenant], schema_url: str) -> None:
@@ -49,10 +65,8 @@ def test_a_door_sees_the_others_and_not_itself(make_tenant: Callable[..., Tenant
             first.look()
             assert not one.fs.session.alone
             assert doors(one.driver, one.fs.tenant.id) == 2
-        deadline = time.monotonic() + 5
-        while not one.fs.session.alone:  # as soon as the server has seen the end of the connection
-            assert time.monotonic() < deadline
-            first.look()
+        first.look()
+        assert one.fs.session.alone
 
 
 def test_a_door_hears_what_others_change_and_not_itself(tenant: Tenant, schema_url: str) -> None:
@@ -63,11 +77,10 @@ def test_a_door_hears_what_others_change_and_not_itself(tenant: Tenant, schema_u
         assert ear.changes(0.2) == Changes()
         ino = mine.attr(b"/f").ino
         other.write(b"/f", b"another's")
-        heard = ear.changes(5)
-        assert ino in heard.inos and not heard.names
+        heard = hears(ear, lambda heard: ino in heard.inos)
+        assert not heard.names
         other.rename(b"/f", b"/g")
-        heard = ear.changes(5)
-        assert ino in heard.inos and heard.names
+        assert ino in hears(ear, lambda heard: heard.names).inos
 
 
 def test_a_mounted_tenant_is_not_deleted_nor_its_server_stopped(
@@ -105,8 +118,8 @@ class Listener:
         while not self.over:
             self.heard = self.heard.and_then(self._presence.changes(0.05))
             if self._presence.asked:
-                self._presence.answer(held=self._held)
                 self.quiet.set()
+                self._presence.answer(held=self._held)
                 self.heard = self.heard.and_then(self._presence.until_moved(lambda: self.over))
                 self.quiet.clear()
 

@@ -58,7 +58,7 @@ class Follower:
 
     def _listen(self) -> None:
         self._presence.look()
-        heard = self._presence.changes(_PAUSE)
+        heard = self._presence.changes(0 if self._presence.asked else _PAUSE)
         self._behind = self._behind or heard.moved or heard.lost
         self._pass_on(heard)
         if self._presence.asked:
