@@ -383,7 +383,9 @@ def open(
     if s.enforce:
         access.require(caller, attr, (R_OK if read else 0) | (W_OK if write or truncate else 0))
     if truncate:
-        file = s.opened(ino) or OpenFile(s, at.generation, row)
+        file = s.opened(ino)
+        if file is None or file.generation != at.generation:
+            file = OpenFile(s, at.generation, row)
         yield from file.truncate(caller, 0, kill_suid=kill_suid)
         return held(_kept(s, file))
     return hold(s, at.generation, row, caller, kill_suid=kill_suid)
@@ -397,6 +399,8 @@ def hold(
     attr = row.attr
     file = s.opened(attr.ino)
     if file is None or generation != file.generation:
+        if new is not None and generation != s.at.generation:
+            raise RetryableError("40001", "the head moved")  # what waits belongs to the present tree
         file = _kept(s, OpenFile(s, generation, row, new))
         if new is not None:
             file.dirty_since = s.clock()

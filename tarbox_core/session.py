@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple
+from weakref import WeakSet
 
 from tarbox_core import statements as sql
 from tarbox_core.cache import Folders, Lru, Names
@@ -66,7 +67,9 @@ class Session:
         self.tenant = tenant.id
         self.head = tenant.head
         self.at = Standing(tenant.epoch, 0, tenant.layer, tenant.visible)
-        self.past: list[Standing] = []  # where each earlier generation stood last
+        self.past: dict[int, Standing] = {}  # where earlier generations stood last: of what is open, and the last one
+        self._left: WeakSet[OpenFile] = WeakSet()  # what was open when its tree was left
+        self._mover: deque[None] = deque((None,))  # taken by the thread that goes where the head stands
         self.block_size = tenant.block_size
         self.max_file_size = tenant.max_file_size
         self._clock = clock
@@ -106,10 +109,13 @@ class Session:
         return self.tenant, at.layer, at.visible
 
     def key_of(self, generation: int) -> tuple[int, int, Ranges]:
-        """The key of an earlier tree of this session, as it was last; of the present one, what it is now."""
-        at = self.at
-        if generation != at.generation:
-            at = self.past[generation]
+        """The key of an earlier tree of this session, as it was last; of the present one, what it is now. ESTALE for one that
+        nobody had a file open of."""
+        at: Standing | None = self.at
+        if at is None or generation != at.generation:
+            at = self.past.get(generation)
+        if at is None:
+            raise FsError(errno.ESTALE)
         return self.tenant, at.layer, at.visible
 
     def beside(self, layer: int, visible: Ranges) -> Session:
@@ -179,22 +185,36 @@ class Session:
 
     def moved(self, layer: int, visible: Ranges, epoch: int) -> bool:
         """The head stands elsewhere now; whether the tree is another one. After a checkpoint it is the same; otherwise
-        nothing that was kept in mind of it is true any more, and what is open stays with the old one."""
-        at = self.at
-        if epoch <= at.epoch:
-            return False  # old news
-        if layer == at.layer or any(lo <= at.layer < hi for lo, hi in visible):
-            self.at = Standing(epoch, at.generation, layer, visible)
+        nothing that was kept in mind of it is true any more, and what is open stays with the old one.
+
+        Several threads may see the same move at once: one of them goes, the others are told False."""
+        try:
+            self._mover.pop()
+        except IndexError:
             return False
-        self.past.append(at)
-        self.at = Standing(epoch, at.generation + 1, layer, visible)
+        try:
+            at = self.at
+            if epoch <= at.epoch:
+                return False  # old news
+            if layer == at.layer or any(lo <= at.layer < hi for lo, hi in visible):
+                self.at = Standing(epoch, at.generation, layer, visible)
+                return False
+            self._leave(at)
+            self.at = Standing(epoch, at.generation + 1, layer, visible)  # last: from here on others fill what was emptied
+            return True
+        finally:
+            self._mover.append(None)
+
+    def _leave(self, at: Standing) -> None:
+        self._left.update(list(self.files.values()))
+        kept = {file.generation for file in self._left} | {at.generation}
+        self.past = {generation: last for generation, last in (self.past | {at.generation: at}).items() if generation in kept}
         self.files.clear()
         self.waiting.clear()
         self.outdated = self.names, self.folders
         self.names, self.folders = Names(), Folders()
         self.versions.clear()
         self._absent.clear()
-        return True
 
     def exclude_all(self, *queries: Query) -> Op[list[Rows]]:
         """Start what must not run beside any mutation of the tenant."""

@@ -142,6 +142,7 @@ def _begin(
     """Under the inode's lock: its row and inline content, the chunks from `start` on, and the stored blocks wanted."""
     first = chunk_of(start // s.block_size)
     rows = yield from texts.begin(s, file.ino, sql.EXTENTS_FROM(*s.key, file.ino, first), sql.BLOCKS_AT(*s.key, file.ino, wanted))
+    file.require_current()
     row, inline, _ = file_row(rows[0], file.ino)
     old: dict[int, bytes] = dict(rows[1])
     base = {n: data for n, _, data in rows[2]}

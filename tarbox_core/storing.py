@@ -88,6 +88,7 @@ def _below(s: Session, file: OpenFile) -> Op[tuple[Attr, bytes | None, dict[int,
         partial = _partial(s, file, file.size, file.size)
         queries = [sql.EXTENTS(*s.key, file.ino, sorted(known)), sql.BLOCKS_AT(*s.key, file.ino, partial)]
     rows = yield from texts.begin(s, file.ino, *queries)
+    file.require_current()
     row = file.require_kept(rows[0])
     file.mixed = file.mixed or row.ctime != file.stored.ctime
     inline = file_row(rows[0], file.ino).inline

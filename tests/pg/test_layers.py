@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from urllib.parse import urlsplit
 
 import pytest
 
-from tarbox_core.effects import Op
+from tarbox_core import statements as sql
+from tarbox_core.effects import Op, one
 from tarbox_core.errors import FsError, LayerError
 from tarbox_core.handles import FileHandle
 from tarbox_core.layer import Layer, Switched, check_name
@@ -440,3 +442,96 @@ def test_a_view_of_a_layer_that_is_squashed_away_shows_nothing_else(session: Ses
     assert seen.run(lambda: kept.read(seen.caller, 0, 1 << 20)) == b"same" * 5000
     for left in (opened, kept):
         seen.close(left)
+
+
+class Meanwhile(tuple[tuple[int, int], ...]):
+    """What a head sees; when it is looked at, another thread comes between."""
+
+    act: Callable[[], object]
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        self.act()
+        return super().__iter__()
+
+
+def test_threads_that_see_the_same_switch_at_once_leave_one_tree(session: Session, tenant: Tenant) -> None:
+    other = tenant.session()
+    s = session.fs.session
+    session.write(b"/a", b"0" * 10_000)
+    checkpoint(session, "base")
+    files: list[FileHandle] = []
+    for number in (b"1", b"2"):
+        session.write(b"/a", number * 20_000)
+        files.append(session.open(b"/a"))
+        switch(other, "base")
+        layer, visible, epoch = other.run(lambda: one(sql.HEAD(s.tenant, s.head)))
+        seen = Meanwhile(visible)
+        seen.act = partial(s.moved, layer, visible, epoch)
+        s.moved(layer, seen, epoch)
+        assert session.read(b"/a") == b"0" * 10_000
+    for opened, number in zip(files, (b"1", b"2"), strict=True):
+        assert session.run(lambda opened=opened: opened.read(session.caller, 0, 1 << 20)) == number * 20_000
+        session.close(opened)
+
+
+def test_earlier_trees_are_kept_in_mind_as_long_as_something_of_them_is_open(session: Session) -> None:
+    session.write(b"/a", b"0" * 10_000)
+    checkpoint(session, "base")
+    session.write(b"/a", b"1" * 20_000)
+    kept = [session.open(b"/a")]
+    for _ in range(8):
+        session.write(b"/b", b"changed")
+        switch(session, "base")
+        session.close(session.open(b"/a"))
+    assert len(session.fs.session.past) == 2
+    assert session.run(lambda: kept[0].read(session.caller, 0, 1 << 20)) == b"1" * 20_000
+    session.close(kept.pop())
+    switch(session, "-")
+    assert len(session.fs.session.past) == 1
+
+
+def interrupted(op: Op[object], act: Callable[[], object]) -> Op[object]:
+    """Something else happens behind the first trip of an operation."""
+    try:
+        rows = yield next(op)
+        act()
+        while True:
+            rows = yield op.send(rows)
+    except StopIteration as done:
+        return done.value
+
+
+def test_an_open_that_cuts_a_file_does_not_cut_another_tree_s(session: Session, tenant: Tenant) -> None:
+    other = tenant.session()
+    session.write(b"/a", b"0" * 10_000)
+    checkpoint(session, "base")
+    session.rename(b"/a", b"/b")
+    ino = session.attr(b"/b").ino
+    kept: list[FileHandle] = []
+
+    def switched() -> None:
+        switch(other, "base")
+        session.run(session.fs.refresh)
+        kept.append(session.open(b"/a"))
+
+    with pytest.raises(FsError) as caught:
+        session.run(lambda: interrupted(session.fs.open(session.caller, ino, write=True, truncate=True), switched))
+    assert caught.value.errno == errno.ESTALE
+    assert other.read(b"/a") == b"0" * 10_000
+    session.close(kept[0])
+
+
+def test_a_change_that_was_begun_before_a_switch_is_not_made_behind_it(session: Session, tenant: Tenant) -> None:
+    other = tenant.session()
+    session.write(b"/a", b"0" * 10_000)
+    checkpoint(session, "base")
+    session.write(b"/a", b"1" * 20_000)
+    opened = session.open(b"/a", write=True)
+    cut = opened.truncate(session.caller, 5)
+    switch(other, "base")
+    session.run(session.fs.refresh)
+    with pytest.raises(FsError) as caught:
+        session.run(lambda: cut)
+    assert caught.value.errno == errno.ESTALE
+    assert other.read(b"/a") == b"0" * 10_000
+    session.close(opened)
