@@ -5,7 +5,7 @@ Only blocks that changed are compared, so what it costs grows with the change.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from tarbox_core import statements as sql
@@ -88,10 +88,12 @@ def _old(s: Session, was: Was, places: set[int]) -> Op[dict[int, bytes] | None]:
     return {n: data[: max(0, was.size - n * size)] for n, data in old.items()}
 
 
-def _stretches(places: list[int]) -> Iterator[range]:
+def _stretches(places: list[int]) -> list[range]:
     """Places that follow one another, together."""
-    start = 0
-    for at in range(1, len(places) + 1):
-        if at == len(places) or places[at] != places[at - 1] + 1:
-            yield range(places[start], places[at - 1] + 1)
-            start = at
+    found: list[range] = []
+    for place in places:
+        if found and found[-1].stop == place:
+            found[-1] = range(found[-1].start, place + 1)
+        else:
+            found.append(range(place, place + 1))
+    return found
