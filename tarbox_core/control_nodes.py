@@ -274,6 +274,7 @@ class Nodes:
         try:
             versions = yield from self._fs.history(_real(node), 2)  # the first of them is of the end
         except LayerError as error:
+            self.refused(node, error)
             raise FsError(error.errno, node[-1]) from error
         root = yield from self._root()
         was_folder = any(version.attr is not None and version.attr.is_dir for version in versions)

@@ -88,10 +88,10 @@ def sees(below: Ranges, stamp: int) -> Ranges:
 def check_name(name: str) -> None:
     """LayerError for what cannot be the name of a layer."""
     reason = None
-    if not name.strip() or name != name.strip() or not name.isprintable():
-        reason = "it must be printable text without spaces at its ends"
-    elif len(name) > NAME_MAX:
+    if len(name) > NAME_MAX:
         reason = f"it is longer than {NAME_MAX} characters"
+    elif not name.strip() or name != name.strip() or not name.isprintable():
+        reason = "it must be printable text without spaces at its ends"
     elif "/" in name or ".." in name or name[0] in "-.":
         reason = "it may not contain '/' or '..' nor start with '-' or '.'"
     elif name in _RESERVED:
@@ -99,7 +99,12 @@ def check_name(name: str) -> None:
     elif _LIKE_AN_ID.fullmatch(name):
         reason = "it would look like an id"
     if reason:
-        raise LayerError(errno.EINVAL, f"bad layer name {name!r}: {reason}")
+        raise LayerError(errno.EINVAL, f"bad layer name {_quoted(name)}: {reason}")
+
+
+def _quoted(word: str) -> str:
+    """What somebody gave for a layer, as an error repeats it: no more than a name may have."""
+    return repr(word if len(word) <= NAME_MAX else word[: NAME_MAX // 2] + "...")
 
 
 def check_message(message: str) -> None:
@@ -114,6 +119,8 @@ def find(s: Session, word: str) -> Op[Layer]:
         return (yield from current(s))
     is_id = _ID.fullmatch(word) is not None
     rows = yield from many(sql.FIND(s.tenant, word, word if is_id else "", word + "g" if is_id else ""))
+    if not rows and any(row[0] == word for row in (yield from many(sql.HEADS(s.tenant)))):
+        raise LayerError(errno.ENOENT, f"{word!r} is a branch and no layer: `--branch {word}` works on it")
     return _chosen(word, [_layer(row) for row in rows])
 
 
@@ -122,7 +129,7 @@ def _chosen(word: str, found: list[Layer]) -> Layer:
     if exact:
         return exact[0]
     if not found:
-        raise LayerError(errno.ENOENT, f"no layer named {word!r} and none whose id begins so: see `tarbox layer list`")
+        raise LayerError(errno.ENOENT, f"no layer named {_quoted(word)} and none whose id begins so: see `tarbox layer list`")
     if len(found) > 1:
         could_be = ", ".join(f"{layer.id} ({layer.label})" if layer.name else layer.id for layer in found[:4]) + (", ..." if len(found) > 4 else "")
         raise LayerError(errno.EINVAL, f"{word!r} could be {could_be}: give more of the id")
@@ -266,7 +273,7 @@ def switch(s: Session, caller: Caller, word: str) -> Op[Switched]:
     at, _ = yield from _begin(s)
     if word == "-":
         if at.previous is None:
-            raise LayerError(errno.ENOENT, "there is nothing to go back to: this branch was never switched")
+            raise LayerError(errno.ENOENT, "there is nothing to go back to: this branch was never switched, or the layer it left was deleted")
         target = yield from _get(s, at.previous)
     else:
         target = yield from find(s, word)

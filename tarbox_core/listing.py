@@ -61,7 +61,12 @@ def _row(layer: Layer, mark: str, when: Callable[[int], str]) -> tuple[str, ...]
     if layer.sealed_at is None:
         return mark, layer.short, "(open)", when(layer.created_at), layer.branch or "", ""
     name = layer.name or ("(automatic)" if layer.automatic else "-")
-    return mark, layer.short, name, when(layer.sealed_at), "", layer.message.partition("\n")[0]
+    return mark, layer.short, name, when(layer.sealed_at), "", headline(layer.message)
+
+
+def headline(message: str) -> str:
+    """The first line of a message, fit for a terminal: what is not printable is escaped."""
+    return "".join(ch if ch.isprintable() else ch.encode("unicode_escape").decode() for ch in message.partition("\n")[0])
 
 
 def layer_value(layer: Layer) -> dict[str, object]:

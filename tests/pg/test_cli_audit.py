@@ -18,6 +18,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+import tarbox_core
+from tarbox_core.trail import OPERATIONS
 from tests.conftest import PgServer
 from tests.pg.cli import Tarbox, fresh
 
@@ -61,8 +63,9 @@ def test_lines(busy: Tarbox) -> None:
     layer = user["layer"][:8]
     who = lines(shown)[0][0]
     assert lines(shown) == [
-        [who, "mkdir", "-", layer, "/data"], [who, "write", "5B", layer, "/data/a.txt"], [who, "rename", "-", layer, "/data/a.txt -> '/data/b c.txt'"],
-        [who, "write", "2.9KB", layer, "/other"], [who, "mkdir", "-", layer, "$'/odd\\\\xff\\n'"],
+        [who, "mkdir", "-", layer, "/data"], [who, "write", "5B", layer, "/data/a.txt", "(+1 -0 ~0)"],
+        [who, "rename", "-", layer, "/data/a.txt -> '/data/b c.txt'"], [who, "write", "2.9KB", layer, "/other", "(+1 -0 ~0)"],
+        [who, "mkdir", "-", layer, "$'/odd\\\\xff\\n'"],
     ]  # fmt: skip
     assert re.match(rb"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d  ", shown.splitlines()[1])
     assert user["uid"] == os.geteuid()
@@ -101,16 +104,46 @@ def test_csv_and_json_hold_the_same(busy: Tarbox) -> None:
     assert [json.loads(row["metadata"]) if row["metadata"] else None for row in rows] == [record["metadata"] for record in records]
     assert {"to": "/data/b c.txt"} in [record["metadata"] for record in records]
     assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z", records[0]["time"])
-    assert busy("audit", "--csv", "--operation", "never").decode().count("\n") == 1
+    assert busy("audit", "--csv", "--operation", "mknod").decode().count("\n") == 1
+
+
+def test_records_of_layers_say_which(tarbox: Tarbox) -> None:
+    tarbox("layer", "create", "one", "-m", "the first")
+    tarbox("write", "/f", "x")
+    two = tarbox.json("layer", "create", "two")["id"][:8]
+    one = tarbox.json("layer", "switch", "one")["layer"]["id"][:8]
+    tarbox("layer", "branch", "side", "two")
+    tarbox("layer", "branch", "delete", "side")
+    tarbox("layer", "switch", "two")
+    tarbox("layer", "squash", "one..two", "--yes")
+    tarbox("layer", "create", "three")
+    tarbox("layer", "switch", "two")
+    three = next(layer["id"] for layer in tarbox.json("layer", "list") if layer["name"] == "three")[:8]
+    tarbox("layer", "delete", "three", "--yes")
+    told = [(row[1], *row[4:]) for row in lines(tarbox("audit")) if row[1] not in ("create", "open", "write")]
+    assert told == [
+        ("checkpoint", "/", "one"), ("checkpoint", "/", "two"), ("switch", "/", f"to {one}"), ("branch", "/", f"side on {two}"),
+        ("branch_delete", "/", "side"), ("switch", "/", f"to {two}"), ("squash", "/", f"1 layer into {two}"), ("checkpoint", "/", "three"),
+        ("switch", "/", f"to {two}"), ("layer_delete", "/", f"three ({three})"),
+    ]  # fmt: skip
+
+
+def test_the_operations_that_may_be_asked_for_are_those_that_are_recorded() -> None:
+    """Each verb's name stands in a string of the core, or in the schema."""
+    core = Path(tarbox_core.__file__).parent
+    sources = "".join(file.read_text() for file in [*core.rglob("*.py"), *core.rglob("*.sql")] if file.name != "trail.py")
+    asked = set(re.findall(r"(?:record|note|failing|_failing)\((?:self\.session, |s, )?caller, \"(\w+)\"", sources))
+    assert asked and asked <= set(OPERATIONS)
+    assert [name for name in OPERATIONS if f'"{name}"' not in sources and f"'{name}'" not in sources] == []
 
 
 def test_many_records_come_in_pages(tarbox: Tarbox, superuser: Any) -> None:
-    superuser.run("insert into audit_logs (tenant, layer, operation, uid, pid, path) select tenant, 1, 'many', 0, 0, '/' || n from tenant,"
+    superuser.run("insert into audit_logs (tenant, layer, operation, uid, pid, path) select tenant, 1, 'readlink', 0, 0, '/' || n from tenant,"
                   " generate_series(1, 2500) n where name = :t", t=tarbox.tenant)  # fmt: skip
-    paths = [record["path"] for record in tarbox.json("audit", "--operation", "many", "--limit", "0")]
+    paths = [record["path"] for record in tarbox.json("audit", "--operation", "readlink", "--limit", "0")]
     assert paths == [f"/{n}" for n in range(1, 2501)]
-    assert [record["path"] for record in tarbox.json("audit", "--operation", "many", "--limit", "1500")] == paths[1000:]
-    assert len(tarbox.json("audit", "--operation", "many")) == 100
+    assert [record["path"] for record in tarbox.json("audit", "--operation", "readlink", "--limit", "1500")] == paths[1000:]
+    assert len(tarbox.json("audit", "--operation", "readlink")) == 100
 
 
 def test_bad_input_is_told_in_a_line(tarbox: Tarbox) -> None:
@@ -119,9 +152,15 @@ def test_bad_input_is_told_in_a_line(tarbox: Tarbox) -> None:
     assert "no user 'nobody-of-this-name'" in tarbox.fails("audit", "--uid", "nobody-of-this-name", status=2)
     assert "is not a user" in tarbox.fails("audit", "--uid", "0:0", status=2)
     assert "exclude each other" in tarbox.fails("audit", "--csv", "--json", status=2)
-    assert "not a number from 1 up" in tarbox.fails("audit", "--limit", "some", status=2)
+    for wrong in ("some", "-1"):
+        assert f"{wrong!r} is not a number from 0 up" in tarbox.fails("audit", "--limit", wrong, status=2)
+    assert "no operation is called 'wirte'; there are branch, " in tarbox.fails("audit", "--operation", "wirte", status=2)
+    assert "is not a time" in tarbox.fails("audit", "--since", "999999999 days ago", status=2)
+    assert tarbox.json("audit", "--since", "9999-12-31") == []
     assert "'12' is not a digest" in tarbox.fails("audit", "verify", "--expect", "12", status=2)
     assert "not a number from 1 up" in tarbox.fails("audit", "prune", "--retention-days", "0", status=2)
+    assert "not a number up to 365000" in tarbox.fails("audit", "prune", "--retention-days", "365001", status=2)
+    assert tarbox("audit", "prune", "--retention-days", "365000").startswith(b"removed 0 audit records from before 1")
     assert "reprot" in tarbox.fails("audit", "reprot", status=2)
     assert "'soon' is not a time" in tarbox.fails("audit", "report", "--since", "soon", status=2)
 
@@ -201,8 +240,8 @@ def test_prune_and_gc_end_what_is_older_than_the_days_to_keep(tarbox: Tarbox, su
     assert tarbox.json("gc")["audit_records"] == 1  # 90 days, unless configured otherwise
     (tarbox.folder / "tarbox.toml").write_text("[audit]\nretention_days = 30\n")
     status, out, err = tarbox.here("gc")
-    assert (status, err) == (0, "") and re.search(rb"\nremoved 1 audit records from before 20\d\d-\d\d-\d\d \(UTC\), of all tenants\n$", out)
-    assert [record["operation"] for record in tarbox.json("audit", "--operation", "old")] == []
+    assert (status, err) == (0, "") and re.search(rb"\nremoved 1 audit record from before 20\d\d-\d\d-\d\d \(UTC\), of all tenants\n$", out)
+    assert [record["operation"] for record in tarbox.json("audit", "--operation", "mknod")] == []
     told = tarbox.json("audit", "--operation", "prune")
     assert [(record["metadata"]["retention_days"], record["metadata"]["records_ever"], record["layer"]) for record in told] == [
         (200, 1, None), (90, 2, None), (30, 3, None),

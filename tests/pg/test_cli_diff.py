@@ -50,6 +50,26 @@ def edit(tarbox: Tarbox) -> None:
 # --- diff, for people
 
 
+def test_two_layers_are_named_in_several_ways(project: Tarbox) -> None:
+    edit(project)
+    project("layer", "create", "after the move")
+    write(project, "/src/main.py", TEXT)
+    both = project("diff", "before", "after the move")
+    assert b"+line three" in both and project("diff", "before..after the move") == both == project("diff", "..after the move")
+    assert project("diff", "before..after the move", "/src/main.py") == project("diff", "before", "after the move", "/src/main.py")
+    assert project("diff", "before..") == project("diff", "before", "head")
+    assert project("diff", "before", "/src/core") == project("diff", "before..", "/src/core") == project("diff", "before", "head", "/src/core") != b""
+    write(project, "/a..b", "x\n")
+    assert project("diff", "--name-status", "/a..b") == b"A\t/a..b\n"
+
+
+def test_names_that_lines_cannot_hold_are_quoted_alike(project: Tarbox) -> None:
+    write(project, "/a\n b", TEXT)
+    project("layer", "create", "odd")
+    project("mv", "/a\n b", "/c d")
+    assert project("diff") == b'renamed "/a\\n b" -> /c d\n'
+
+
 def test_a_file_against_the_last_checkpoint(project: Tarbox) -> None:
     edit(project)
     assert project("diff", "/src/main.py").decode().splitlines() == [
@@ -130,6 +150,8 @@ def test_the_status_tells_on_request(project: Tarbox) -> None:
 
 def test_what_makes_no_sense(project: Tarbox) -> None:
     assert project.fails("diff", "/nowhere") == "/nowhere: neither in before nor in head"
+    assert project.fails("diff", "before", status=2).startswith("before is a layer and no path: `tarbox diff before..` compares it with the tree")
+    assert "at most two layers and a path" in project.fails("diff", "before..head", "before", "/src", status=2)
     assert "no layer named 'after'" in project.fails("diff", "before", "after")
     assert "no layer named '/src/main.py'" in project.fails("diff", "/src/main.py", "/data.bin")
     assert "at most two layers and a path" in project.fails("diff", "a", "b", "c", "d", status=2)

@@ -248,6 +248,22 @@ def test_delete_and_squash_ask_at_a_terminal(tarbox: Tarbox) -> None:
     assert [layer["name"] for layer in tarbox.json("layer", "list")] == ["c1", None]
 
 
+def test_nothing_to_go_back_to_where_that_layer_was_deleted(tarbox: Tarbox) -> None:
+    made(tarbox, "one", "1")
+    made(tarbox, "two", "2")
+    tarbox("layer", "switch", "one")
+    tarbox("layer", "delete", "two", "--yes")
+    assert "never switched, or the layer it left was deleted" in tarbox.fails("layer", "switch", "-")
+
+
+def test_messages_are_fit_for_a_terminal(tarbox: Tarbox) -> None:
+    message = "a\tb \x1b[31mred\r\nand more"
+    assert tarbox.json("layer", "create", "loud", "-m", message)["message"] == message
+    escaped = b"a\\tb \\x1b[31mred\\r\n"
+    assert tarbox("layer", "list").endswith(escaped) and b"Message: " + escaped in tarbox("layer", "current")
+    assert tarbox("cat", "/.tarbox/layers/list").endswith(escaped)
+
+
 def test_words_that_name_no_layer_or_several(tarbox: Tarbox) -> None:
     for _ in range(17):
         tarbox("layer", "create")
@@ -259,6 +275,9 @@ def test_words_that_name_no_layer_or_several(tarbox: Tarbox) -> None:
     assert "to which layer?" in tarbox.fails("layer", "switch", status=2)
     assert "to which layer?" in tarbox.fails("layer", "switch", "a", "--layer", "b", status=2)
     tarbox("layer", "branch", "side")
+    assert tarbox.fails("layer", "switch", "side") == "'side' is a branch and no layer: `--branch side` works on it"
+    assert tarbox.fails("layer", "switch", "n" * 1000) == f"no layer named '{'n' * 64}...' and none whose id begins so: see `tarbox layer list`"
+    assert tarbox.fails("layer", "create", "n" * 1000) == f"bad layer name '{'n' * 64}...': it is longer than 128 characters"
     opened = next(item["open"] for item in tarbox.json("layer", "branch") if item["name"] == "side")
     assert "still written to by branch side" in tarbox.fails("layer", "switch", opened)
 

@@ -100,6 +100,7 @@ def test_a_bad_write_is_refused_by_the_write_and_last_error_says_why(session: Se
         (SWITCH, b"\n", errno.EINVAL, "to which layer?"),
         (SWITCH, b"12345678 gone\n", errno.ENOENT, "no layer named '12345678'"),
         (SWITCH, b"-\n", errno.ENOENT, "never switched"),
+        (NEW, b"n" * 8000, errno.EINVAL, f"bad layer name '{'n' * 64}...': it is longer"),
     ]
     for path, data, number, text in cases:
         fails(number, lambda: put(session, path, data))  # noqa: B023
@@ -244,6 +245,7 @@ def test_history_mirrors_the_tree_and_tells_of_what_is_gone(session: Session) ->
     assert [line.split()[2] for line in lines(session, b"/.tarbox/history/gone")] == ["D", "A"]
     assert session.names(b"/.tarbox/history") == [b"d"]
     fails(errno.ENOENT, lambda: session.attr(b"/.tarbox/history/never"))
+    assert "history/never: /never: nothing ever stood there" in why(session)
     fails(errno.ENOENT, lambda: session.attr(b"/.tarbox/history/.tarbox"))
     fails(errno.ENOTDIR, lambda: session.attr(b"/.tarbox/history/d/f/x"))
     fails(errno.EISDIR, lambda: session.read(b"/.tarbox/history/d"))

@@ -161,6 +161,14 @@ def count(word: str) -> int:
     return int(word)
 
 
+def count_or_none(word: str) -> int:
+    """A number from 0 up."""
+    try:
+        return 0 if word == "0" else count(word)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"{word!r} is not a number from 0 up") from None
+
+
 def permissions(word: str) -> Callable[[int, int], int]:
     """A mode, octal or symbolic (`0644`, `u+x,go-w`, `a=rX`), as a function (st_mode, umask) -> permission bits."""
     if word and all(ch in "01234567" for ch in word):
@@ -266,15 +274,16 @@ def moment(word: str) -> int:
     from datetime import datetime, timedelta
     from decimal import Decimal, InvalidOperation
 
+    given, word = word, word.strip()
     try:
         if word == "now":
             return time.time_ns()
-        if word.endswith(" ago"):
+        if word.lower().endswith(" ago"):
             from tarbox_cli.config import duration
 
-            return time.time_ns() - int(duration(word.removesuffix(" ago")) * 1_000_000_000)
+            return _known(time.time_ns() - int(duration(word[: -len(" ago")]) * 1_000_000_000))
         if word.startswith("@"):
-            return int(Decimal(word[1:]) * 1_000_000_000)
+            return _known(int(Decimal(word[1:]) * 1_000_000_000))
         if word in ("today", "yesterday"):
             parsed = datetime.now().replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=word == "yesterday")
         else:
@@ -282,5 +291,12 @@ def moment(word: str) -> int:
         since = parsed.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)
     except (ValueError, OverflowError, InvalidOperation):
         words = "2024-05-01, 2024-05-01T12:30:00+02:00, @1714559400, '1 day ago', yesterday, today or now"
-        raise argparse.ArgumentTypeError(f"{word!r} is not a time: {words}") from None
+        raise argparse.ArgumentTypeError(f"{given!r} is not a time: {words}") from None
     return (since.days * 86400 + since.seconds) * 1_000_000_000 + since.microseconds * 1000
+
+
+def _known(ns: int) -> int:
+    """A time that a calendar has: ValueError before the year 1 and after 9999."""
+    if not -62_135_596_800 <= ns // 1_000_000_000 < 253_402_300_800:
+        raise ValueError("no such time")
+    return ns

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from tarbox_cli.arguments import UsageError, count, layer_word, moment, owner, tenant_path
-from tarbox_cli.output import Output, human, iso, quote, user_name
+from tarbox_cli.arguments import UsageError, count, count_or_none, layer_word, moment, owner, tenant_path
+from tarbox_cli.output import Output, human, iso, quote, some, user_name
 from tarbox_cli.session import Session, administer, enter, settings
 from tarbox_core import trail
+from tarbox_core.layer import SHOWN
 from tarbox_core.trail import Place, Record, Sum, Wanted
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 PAGE: Final = 1000  # records fetched at once
 LIMIT: Final = 100
+DAYS_MAX: Final = 365_000  # a thousand years
 FIELDS: Final = ("id", "time", "operation", "path", "inode", "uid", "pid", "result", "bytes", "layer", "layer_name", "metadata")
 
 Print = Callable[[Iterable[Record]], None]
@@ -37,16 +39,27 @@ def _user(word: str) -> int:
     return uid
 
 
-def _from_zero(word: str) -> int:
-    return 0 if word == "0" else count(word)
+def _operation(word: str) -> str:
+    """The name of an operation."""
+    if word not in trail.OPERATIONS:
+        raise ArgumentTypeError(f"no operation is called {word!r}; there are {', '.join(trail.OPERATIONS)}")
+    return word
+
+
+def _kept_days(word: str) -> int:
+    """A number of days that a calendar goes back."""
+    days = count(word)
+    if days > DAYS_MAX:
+        raise ArgumentTypeError(f"{word!r} is not a number up to {DAYS_MAX}")
+    return days
 
 
 def _wanted_arguments(parser: ArgumentParser) -> None:
-    words = "a date, a time, '1 day ago', yesterday, today, @SECONDS"
+    words = "a date, a time, '1 day ago' (or seconds, minutes, hours, weeks), yesterday, today, @SECONDS"
     parser.add_argument("--since", metavar="TIME", type=moment, default=0, help=f"from when on: {words}")
     parser.add_argument("--until", metavar="TIME", type=moment, default=trail.FOREVER, help="until before when")
     parser.add_argument("--path", metavar="PATH", type=tenant_path, help="what was done to this path and everything below it")
-    parser.add_argument("--operation", metavar="NAME", action="append", help="create, write, rename, ...; may be given several times")
+    parser.add_argument("--operation", metavar="NAME", action="append", type=_operation, help="create, write, rename, ...; may be given several times")
     parser.add_argument("--uid", metavar="USER", type=_user, help="what this user did; a name or a number")
     parser.add_argument("--layer", metavar="LAYER", type=layer_word, help='what was done in a layer: its name, the beginning of its id, or "head"')
 
@@ -64,7 +77,7 @@ def _wanted(options: Namespace, session: Session) -> Wanted:
 
 def audit_arguments(parser: ArgumentParser) -> None:
     _wanted_arguments(parser)
-    parser.add_argument("--limit", metavar="N", type=_from_zero, default=LIMIT, help=f"at most the newest N ({LIMIT}); 0 for all")
+    parser.add_argument("--limit", metavar="N", type=count_or_none, default=LIMIT, help=f"at most the newest N ({LIMIT}); 0 for all")
     parser.add_argument("--follow", "-f", action="store_true", help="go on with what is recorded from now on, until interrupted")
     parser.add_argument("--csv", action="store_true", help="print comma-separated values with a header")
 
@@ -142,7 +155,7 @@ def _lines(out: Output) -> Print:
 
 def _columns(at: str, user: str, operation: str, result: str, layer: str, what: str) -> str:
     """A line whose columns stand under each other; the widths cannot wait for the last record."""
-    return f"{at:<19}  {user:<10}  {operation:<11}  {result:>10}  {layer:<12}  {what}"
+    return f"{at:<19}  {user:<10}  {operation:<14}  {result:>10}  {layer:<12}  {what}"
 
 
 def _local(ns: int) -> str:
@@ -161,10 +174,34 @@ def _what(record: Record) -> str:
     metadata = record.metadata or {}
     if record.operation == "rename" and isinstance(metadata.get("to"), str):
         path += f" {'<->' if metadata.get('exchange') else '->'} {quote(metadata['to'].encode())}"
+    about = _about(record.operation, metadata)
+    if about:
+        path += f"  {about}"
     changes = metadata.get("text_changes")
     if isinstance(changes, dict) and changes.get("is_text_file"):
         path += f"  (+{changes.get('lines_added', 0)} -{changes.get('lines_deleted', 0)} ~{changes.get('lines_modified', 0)})"
     return path
+
+
+def _about(operation: str, metadata: dict[str, Any]) -> str:
+    """Which layers and branches a record is about; ids as `tarbox layer list` shows them."""
+    name = str(metadata.get("name") or "")
+    layer, to, start, into = (str(metadata.get(key) or "")[:SHOWN] for key in ("layer", "to", "from", "into"))
+    match operation:
+        case "checkpoint" | "branch_delete":
+            return name
+        case "switch":
+            return f"to {to}"
+        case "branch":
+            return f"{name} on {start}"
+        case "squash":
+            return f"{some(len(metadata.get('layers') or ()), 'layer')} into {into}"
+        case "layer_delete":
+            return f"{name} ({layer})" if name else layer
+        case "layer_describe":
+            return layer
+        case _:
+            return ""
 
 
 def _described(record: Record) -> dict[str, Any]:
@@ -287,7 +324,7 @@ def verify(options: Namespace, out: Output) -> int:
         return 1 if found.troubles else 0
     for trouble in found.troubles:
         out.line(f"{trouble.kind}: {trouble}")
-    told = [f"{_some(found.records, 'record')} under {_some(found.seals, 'seal')}"]
+    told = [f"{some(found.records, 'record')} under {some(found.seals, 'seal')}"]
     if found.unsealed:
         told.append(f"{found.unsealed} too new to be sealed")
     if found.pruned:
@@ -299,15 +336,11 @@ def verify(options: Namespace, out: Output) -> int:
     return 1 if found.troubles else 0
 
 
-def _some(number: int, word: str) -> str:
-    return f"{number} {word}" + ("" if number == 1 else "s")
-
-
 # --- audit prune
 
 
 def prune_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--retention-days", metavar="DAYS", type=count, help="keep so many days; else retention_days of the configuration")
+    parser.add_argument("--retention-days", metavar="DAYS", type=_kept_days, help="keep so many days; else retention_days of the configuration")
 
 
 def prune(options: Namespace, out: Output) -> int:
@@ -318,7 +351,7 @@ def prune(options: Namespace, out: Output) -> int:
     if options.json:
         out.json({"before": before, "records": pruned.records, "retention_days": days})
     else:
-        out.line(f"removed {pruned.records} audit records from before {before} (UTC), of all tenants")
+        out.line(f"removed {some(pruned.records, 'audit record')} from before {before} (UTC), of all tenants")
     return 0
 
 

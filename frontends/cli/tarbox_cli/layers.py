@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from tarbox_cli.arguments import UsageError, branch_name, layer_range, layer_word, no_arguments
 from tarbox_cli.asking import agree
-from tarbox_cli.output import Output, iso, local
+from tarbox_cli.output import Output, iso, local, some
 from tarbox_cli.session import Session, Tally, enter
 from tarbox_core.layer import HEAD, SHOWN, Layer
-from tarbox_core.listing import layer_rows, layer_value, layer_values, line_to, name_status
+from tarbox_core.listing import headline, layer_rows, layer_value, layer_values, line_to, name_status
 
 if TYPE_CHECKING:
     from tarbox_cli.commands import Verbs
@@ -85,7 +85,7 @@ def current(options: Namespace, out: Output) -> int:
         return 0
     rows = [("Branch", standing.branch or "-"), ("Layer", "none yet" if below is None else called(below))]
     if below is not None:
-        rows += [("Time", local(below.sealed_at or below.created_at)), ("Message", below.message.partition("\n")[0] or "-")]
+        rows += [("Time", local(below.sealed_at or below.created_at)), ("Message", headline(below.message) or "-")]
     out.fields([*rows, ("Changed", "yes" if changed else "no"), ("Open", standing.short)])
     return 0
 
@@ -194,7 +194,7 @@ def squash(options: Namespace, out: Output) -> int:
     if options.json:
         out.json({"layer": layer_value(kept), "removed": count})
     else:
-        out.line(f"{count} {'layer' if count == 1 else 'layers'} squashed into {called(kept)}")
+        out.line(f"{some(count, 'layer')} squashed into {called(kept)}")
     return 0
 
 

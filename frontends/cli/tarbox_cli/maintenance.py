@@ -7,7 +7,7 @@ from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
 from tarbox_cli.arguments import no_arguments
-from tarbox_cli.output import Output, complain, human, iso
+from tarbox_cli.output import Output, complain, human, iso, some
 from tarbox_cli.progress import Progress
 from tarbox_cli.session import administer, connect, database_url, enter, settings
 from tarbox_core.errors import TarboxError
@@ -46,7 +46,7 @@ def init(options: Namespace, out: Output) -> int:
 
 def fsck_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--repair", action="store_true", help="mend what can be mended")
-    parser.add_argument("--layers", action="store_true", help="look at the whole tree of every sealed layer too")
+    parser.add_argument("--layers", action="store_true", help="look at the trees of the other branches and of every sealed layer too")
 
 
 def fsck(options: Namespace, out: Output) -> int:
@@ -104,11 +104,12 @@ def gc(options: Namespace, out: Output) -> int:
         })  # fmt: skip
     else:
         if packed.versions:
-            out.line(f"{name}: packed {packed.versions} old versions of files: {human(packed.size)}B of text in {human(packed.stored)}B")
-        texts = f" and {swept.texts} texts" if swept.texts else ""
-        out.line(f"{name}: removed {swept.blocks} blocks{texts} ({human(swept.bytes)}B), {swept.unlinked} unlinked files, {swept.strays} strays")
+            out.line(f"{name}: packed {some(packed.versions, 'old version')} of files: {human(packed.size)}B of text in {human(packed.stored)}B")
+        texts = f" and {some(swept.texts, 'text')}" if swept.texts else ""
+        rest = f"{some(swept.unlinked, 'unlinked file')}, {some(swept.strays, 'stray')}"
+        out.line(f"{name}: removed {some(swept.blocks, 'block')}{texts} ({human(swept.bytes)}B), {rest}")
         if records:
-            out.line(f"removed {records} audit records from before {iso(pruned.before)[:10]} (UTC), of all tenants")
+            out.line(f"removed {some(records, 'audit record')} from before {iso(pruned.before)[:10]} (UTC), of all tenants")
     return 1 if records is None else 0
 
 

@@ -180,6 +180,11 @@ def human(size: float) -> str:
     return f"{size / 1024:.1f}E"
 
 
+def some(number: int, word: str) -> str:
+    """A count with its noun: "1 layer", "2 layers"."""
+    return f"{number} {word}" + ("" if number == 1 else "s")
+
+
 @lru_cache(maxsize=1024)
 def user_name(uid: int) -> str:
     import pwd

@@ -9,13 +9,13 @@ import stat
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
-from tarbox_cli.output import group_name, iso, kind, octal, quote, user_name
+from tarbox_cli.output import group_name, iso, kind, octal, user_name
 from tarbox_core.compare import Change
 from tarbox_core.delta.diff import count, diff
 from tarbox_core.delta.hunk import Counts, Hunk
 from tarbox_core.delta.text import is_text
 from tarbox_core.delta.unified import unified
-from tarbox_core.listing import quoted
+from tarbox_core.listing import quoted, shown
 from tarbox_core.types import Attr
 
 _COLOURS: Final = {b"---": b"\x1b[1m", b"+++": b"\x1b[1m", b"@": b"\x1b[36m", b"-": b"\x1b[31m", b"+": b"\x1b[32m", b"\\": b"", b" ": b""}
@@ -88,7 +88,7 @@ def readable(found: Both, labels: tuple[str, str], context: int) -> Iterator[byt
 
 def _words(change: Change) -> Iterator[str]:
     """What a unified diff has no lines for."""
-    path, old, new = quote(change.path), change.old, change.new
+    path, old, new = shown(change.path), change.old, change.new
     if old is None or new is None:
         attr = new or old
         if attr is not None and not (attr.is_reg and attr.size):
@@ -96,7 +96,7 @@ def _words(change: Change) -> Iterator[str]:
             yield f"{'new' if old is None else 'deleted'} {empty}{kind(attr.mode)} {path}"
         return
     if change.status == "R":
-        yield f"renamed {quote(change.old_path or b'')} -> {path}"
+        yield f"renamed {shown(change.old_path or b'')} -> {path}"
     if change.status == "T":
         yield f"type {kind(old.mode)} -> {kind(new.mode)} {path}"
     if stat.S_IMODE(old.mode) != stat.S_IMODE(new.mode):
