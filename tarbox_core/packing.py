@@ -197,8 +197,11 @@ def _decide(s: Session, version: _Version, work: _Work, known: Lru[bytes, bytes]
     name = digest(content)
     base = _base(version, work)
     if name not in work.new:
-        there, chain = yield from run(sql.THERE(s.tenant, name), sql.CHAIN(s.tenant, base or b""))
-        if not there:
+        same, chain = yield from run(sql.CHAIN(s.tenant, name), sql.CHAIN(s.tenant, base or b""))
+        if same:
+            if not _sound(name, texts.chain(same, name), known):
+                return
+        else:
             below = None if base is None else work.chains.get(base) or texts.chain(chain, base)
             text, stored = _stored(name, content, below, known)
             if len(text.data) + ROW >= version.size:
@@ -207,6 +210,11 @@ def _decide(s: Session, version: _Version, work: _Work, known: Lru[bytes, bytes]
             work.new[name], work.chains[name] = text, stored
     known.put(name, content, len(content))
     work.packed[key] = name, version.size
+
+
+def _sound(name: bytes, stored: Chain | None, known: Lru[bytes, bytes]) -> bool:
+    """Whether a text that is stored already can be relied on."""
+    return known.get(name) is not None or (stored is not None and _text(stored, known) is not None)
 
 
 def _base(version: _Version, work: _Work) -> bytes | None:
@@ -257,11 +265,17 @@ def _stored(name: bytes, content: bytes, below: Chain | None, known: Lru[bytes, 
 
 def _delta(base: Chain, content: bytes, known: Lru[bytes, bytes]) -> bytes | None:
     """None where the base is damaged."""
-    text = known.get(base.hashes[0])
+    text = _text(base, known)
+    return None if text is None else encode(text, content, diff(text, content, STEPS))
+
+
+def _text(stored: Chain, known: Lru[bytes, bytes]) -> bytes | None:
+    """None where it is damaged."""
+    text = known.get(stored.hashes[0])
     if text is None:
         try:
-            text = texts.rebuilt(base)
+            text = texts.rebuilt(stored)
         except DeltaError:
             return None
-        known.put(base.hashes[0], text, len(text))
-    return encode(text, content, diff(text, content, STEPS))
+        known.put(stored.hashes[0], text, len(text))
+    return text

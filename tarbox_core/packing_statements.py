@@ -26,9 +26,6 @@ CHAIN: Final = Statement(
     safe=True,
 )
 
-THERE: Final = Statement(
-    "text.there", "select t.lines from text_version t where t.tenant = $1 and t.hash = $2", ("int8", "bytea"), ("int4",), safe=True
-)
 
 # --- packing -------------------------------------------------------------------------------------------------------
 

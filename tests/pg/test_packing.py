@@ -482,6 +482,25 @@ def test_packing_never_covers_up_a_lost_block(session: Session, tenant: Tenant, 
     assert "missing-block" in {finding.kind for finding in tenant.fsck()}
 
 
+def test_packing_leans_on_no_damaged_text(session: Session, tenant: Tenant, store: Store) -> None:
+    text = lines(1000)
+    content = b"".join(text)
+    for path in (b"/f", b"/g"):
+        session.write(path, content)
+        session.write(path + b"2", content + b"more\n")
+        checkpoint(session)
+        rewrite(session, path, b"new\n")
+        rewrite(session, path + b"2", b"new\n")
+        checkpoint(session, f"after {path.decode()[1:]}")
+        tenant.pack()
+        tenant.damaged = True
+        store("update text_version set data = '' where tenant = :t")
+    assert store.packed == 2
+    layers = session.run(session.fs.layers)
+    assert tenant.view(layers[2].id).read(b"/g") == content
+    assert tenant.view(layers[2].id).read(b"/g2") == content + b"more\n"
+
+
 def test_one_line_in_a_megabyte(make_tenant: Callable[..., Tenant]) -> None:
     """The growth for each layer, and the time to read any; benchmarks/texts.py measures both."""
     tenant = make_tenant(block_size=65536)
