@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -67,8 +68,7 @@ def second(mount: Mount, tmp_path: Path) -> Iterator[Callable[..., Mount]]:
     made: list[Mount] = []
 
     def make(*options: str) -> Mount:
-        folder = tmp_path / f"second{len(made)}"
-        folder.mkdir()
+        folder = Path(tempfile.mkdtemp(prefix="second-", dir=tmp_path))
         other = Mount(folder, "t1", mount.env["TARBOX_DATABASE_URL"], *options)
         made.append(other)
         other.start()
@@ -208,7 +208,7 @@ def test_what_is_not_stored_yet_is_in_the_layer_that_was_current(mount: Mount, s
     assert [(folder.path / "a").read_text()[:5] for folder in (mount, there)] == ["3 of "] * 2
     with ThreadPoolExecutor(2) as both:  # each asks the other to be quiet
         list(both.map(lambda folder: [checkpoint(folder, f"{folder.path.name} {n}") for n in range(8)], (mount, there)))
-    assert sum(name.startswith(("mnt ", "second0 ")) for name in os.listdir(mount.path / ".tarbox/layers/tree")) == 16
+    assert sum(name.startswith(("mnt ", "second-")) for name in os.listdir(mount.path / ".tarbox/layers/tree")) == 16
     (mount.path / "late").write_text("x")
     wait_for((there.path / "late").exists, 4, lambda: "the other mount does not show a new file")
 
@@ -258,9 +258,14 @@ def test_readers_and_writers_meet_no_mixture_while_the_tree_is_switched(mount: M
         subprocess.Popen([sys.executable, "-c", program, mount.path, stop], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for program in (READER, READER, WRITER)
     ]
+    took = []
     for n in range(30):
+        began = time.perf_counter()
         switch(mount, "ab"[n % 2])
+        assert os.stat(mount.path / "x").st_size == (100_000, 70_000)[n % 2]
+        took.append(time.perf_counter() - began)
         time.sleep(0.02)
+    assert sorted(took)[15] < 0.2  # beside three processes that do all they can; the benchmarks say more
     for n in range(2):
         tarbox("layer", "switch", "ab"[n % 2])
     stop.touch()
@@ -274,23 +279,6 @@ def test_readers_and_writers_meet_no_mixture_while_the_tree_is_switched(mount: M
         if log.exists():
             text = log.read_bytes()
             assert len(text) == 40_000 and text == text[:8] * 5000
-
-
-def test_switching_takes_milliseconds(mount: Mount) -> None:
-    for n in range(50):
-        (mount.path / f"d{n}").mkdir()
-        (mount.path / f"d{n}" / "f").write_text("a")
-    checkpoint(mount, "a")
-    (mount.path / "d1" / "f").write_text("b")
-    checkpoint(mount, "b")
-    took = []
-    for n in range(20):
-        began = time.perf_counter()
-        switch(mount, "ab"[n % 2])
-        assert (mount.path / "d1" / "f").read_text() == "ab"[n % 2]
-        took.append(time.perf_counter() - began)
-    print(f"\nswitch and a fresh read: {sorted(took)[10] * 1e3:.1f} ms, at worst {max(took) * 1e3:.1f} ms")
-    assert sorted(took)[10] < 0.1  # on a busy machine; the benchmarks say more
 
 
 def test_a_mount_that_is_stopped_refuses_the_move_and_keeps_what_it_holds(mount: Mount, second: Callable[..., Mount]) -> None:
@@ -323,7 +311,8 @@ def test_mounts_of_branches_and_layers(mount: Mount, second: Callable[..., Mount
     (mount.path / "f").write_text("base")
     checkpoint(mount, "base")
     tarbox("layer", "branch", "side")
-    side, base = second("--branch", "side"), second("--layer", "base")
+    with ThreadPoolExecutor(3) as starting:
+        side, base, read_only = starting.map(lambda options: second(*options), (("--branch", "side"), ("--layer", "base"), ("--read-only",)))
     sources = {line.split()[4]: line.split(" - ")[1].split()[1] for line in Path("/proc/self/mountinfo").read_text().splitlines()}
     assert sources[str(mount.path)] == "tarbox:t1" and sources[str(side.path)] == "tarbox:t1@side"
     assert len(sources[str(base.path)]) == len("tarbox:t1@12345678")
@@ -334,11 +323,12 @@ def test_mounts_of_branches_and_layers(mount: Mount, second: Callable[..., Mount
     assert [(folder.path / "f").read_text() for folder in (mount, side, base)] == ["main", "side", "base"]
     for change in (
         lambda: (base.path / "f").write_text("x"), lambda: (base.path / "d").mkdir(), lambda: os.unlink(base.path / "f"), lambda: switch(base, "side-1"),
+        lambda: switch(read_only, "side-1"),
     ):  # fmt: skip
         with failing(errno.EROFS):
             change()
     switch(mount, "side-1")
-    assert [(folder.path / "f").read_text() for folder in (mount, side, base)] == ["side", "side", "base"]
+    assert [(folder.path / "f").read_text() for folder in (mount, side, base, read_only)] == ["side", "side", "base", "side"]
     assert "branch 'side' is mounted" in tarbox.fails("layer", "branch", "delete", "side")
     side.stop()
     tarbox("layer", "branch", "delete", "side")
@@ -349,19 +339,6 @@ def test_mounts_of_branches_and_layers(mount: Mount, second: Callable[..., Mount
     nowhere.mkdir()
     assert "no layer named 'none'" in mount.tarbox("mount", "-f", "--layer", "none", nowhere, "--tenant", "t1", check=False).stderr
     assert "still written to by branch main" in mount.tarbox("mount", "-f", "--layer", "head", nowhere, "--tenant", "t1", check=False).stderr
-
-
-@pytest.mark.mount_options("--read-only")
-def test_a_read_only_mount_follows_and_moves_nothing(mount: Mount, second: Callable[..., Mount]) -> None:
-    writable = second()
-    (writable.path / "f").write_text("one")
-    checkpoint(writable, "one")
-    (writable.path / "f").write_text("two")
-    wait_for((mount.path / "f").exists, 4, lambda: "the other mount does not show a new file")
-    with failing(errno.EROFS):
-        switch(mount, "one")
-    switch(writable, "one")
-    assert (mount.path / "f").read_text() == "one"
 
 
 def test_automatic_checkpoints(database: str, tmp_path: Path) -> None:
@@ -377,11 +354,8 @@ def test_automatic_checkpoints(database: str, tmp_path: Path) -> None:
             file.write("1")
             file.flush()
             wait_for(lambda: layers() == 1, 10, lambda: "no automatic checkpoint")
-            time.sleep(2.5)
+            time.sleep(2.1)
             assert layers() == 1  # nothing changed
-            file.write("2")
-            file.flush()
-            wait_for(lambda: layers() == 2, 10, lambda: "no second automatic checkpoint")
         mount.stop()
         assert mount.traceback() == ""
         mount.fsck()
