@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from tarbox_core import layer_statements as sql
 from tarbox_core import statements as tree
 from tarbox_core.effects import Op, Query, Row, finish, many, run
-from tarbox_core.errors import FsError, LayerError
+from tarbox_core.errors import FsError, LayerError, SqlError
 from tarbox_core.session import Ranges, Session
 from tarbox_core.types import ROOT_INO, Caller, TenantInfo
 
@@ -24,6 +24,8 @@ SHOWN: Final = 8  # digits of an id that are shown
 NAME_MAX: Final = 128
 MESSAGE_MAX: Final = 4096
 MAIN: Final = "main"
+PATIENCE: Final = 8000  # ms for mutations in work to end
+_WAITED: Final = "55P03"  # the SQLSTATE of having waited for so long
 _ID: Final = re.compile(r"[0-9a-f]{1,12}")
 _LIKE_AN_ID: Final = re.compile(r"[0-9a-f]{4,12}")
 _RESERVED: Final = frozenset((HEAD, "-"))
@@ -216,10 +218,16 @@ class _Standing(NamedTuple):
 
 
 def _begin(s: Session, *queries: Query) -> Op[tuple[_Standing, list[list[Row]]]]:
-    """Keep all mutations away, and see where the head stands."""
+    """Keep all mutations away, and see where the head stands. EBUSY where one that is in work does not end: doors wait
+    with us, and read nothing."""
     if s.read_only:
         raise LayerError(errno.EROFS, "this is a read-only view: layers are made, switched and removed from a writable one")
-    rows = yield from s.exclude_all(sql.STANDING(s.tenant, s.head), *queries)
+    try:
+        rows = yield from s.exclude_all(sql.STANDING(s.tenant, s.head), *queries, first=(sql.PATIENCE(f"{PATIENCE}ms"),))
+    except SqlError as error:
+        if error.sqlstate != _WAITED:
+            raise
+        raise LayerError(errno.EBUSY, f"changes that were in work did not end within {PATIENCE / 1000:g} s; nothing was done: try again") from error
     if not rows[0]:
         raise FsError(errno.ESTALE, f"the branch {s.head} is gone")
     at = _Standing(*rows[0][0])

@@ -24,6 +24,8 @@ STANDING = Statement(
     ("int8", "int8multirange", "int8", "int8", "bool", "int4"),
     safe=True,
 )
+# For the rest of the transaction: how long it waits for a lock.
+PATIENCE = Statement("layer.patience", "select set_config('lock_timeout', $1, true)", ("text",), ("text",), safe=True)
 LAYER = Statement(
     "layer.get", f"select {_LAYER_COLUMNS} from {_LAYER_FROM} where l.tenant = $1 and l.layer = $2", ("int8", "int8"), _LAYER, safe=True
 )

@@ -216,10 +216,10 @@ class Session:
         self.versions.clear()
         self._absent.clear()
 
-    def exclude_all(self, *queries: Query) -> Op[list[Rows]]:
-        """Start what must not run beside any mutation of the tenant."""
-        rows = yield from run(sql.LOCK([], [self._tenant_lock]), *queries)
-        return rows[1:]
+    def exclude_all(self, *queries: Query, first: tuple[Query, ...] = ()) -> Op[list[Rows]]:
+        """Start what must not run beside any mutation of the tenant. `first`: before the lock."""
+        rows = yield from run(*first, sql.LOCK([], [self._tenant_lock]), *queries)
+        return rows[len(first) + 1 :]
 
     # --- inode numbers
 

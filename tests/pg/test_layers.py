@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tarbox_core import layer as layer_verbs
 from tarbox_core import statements as sql
 from tarbox_core.effects import Op, one
 from tarbox_core.errors import FsError, LayerError
@@ -442,6 +443,18 @@ def test_a_view_of_a_layer_that_is_squashed_away_shows_nothing_else(session: Ses
     assert seen.run(lambda: kept.read(seen.caller, 0, 1 << 20)) == b"same" * 5000
     for left in (opened, kept):
         seen.close(left)
+
+
+def test_a_change_that_does_not_end_keeps_no_layer_waiting_for_ever(session: Session, tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layer_verbs, "PATIENCE", 200)
+    other = tenant.session()
+    session.write(b"/a", b"changed")
+    with other.driver.wire() as wire:
+        locks = other.fs.session.locks((), ())
+        wire.execute([locks], begin=True)  # and then its process is stopped
+        for op in (lambda: session.fs.checkpoint(session.caller, "one"), lambda: session.fs.switch(session.caller, "-")):
+            assert "in work did not end within 0.2 s" in refused(session, op, errno.EBUSY)
+    assert checkpoint(session, "one").name == "one"
 
 
 class Meanwhile(tuple[tuple[int, int], ...]):
