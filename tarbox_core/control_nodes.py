@@ -19,6 +19,7 @@ from typing import Final, NamedTuple
 from tarbox_core import access, listing, path
 from tarbox_core import statements as sql
 from tarbox_core.cache import Lru
+from tarbox_core.columns import table
 from tarbox_core.control_files import CommandFile, ControlDir, ControlFile, NewLayer, SwitchLayer, TextFile
 from tarbox_core.directory import OpenDir
 from tarbox_core.effects import Op, run
@@ -207,7 +208,7 @@ class Nodes:
 
     def layers(self, caller: Caller, node: Path) -> Op[bytes]:
         layers = yield from self._fs.layers()
-        return _text(listing.table(listing.layer_rows(layers, _standing(self._fs, layers))))
+        return _text(table(listing.layer_rows(layers, _standing(self._fs, layers))))
 
     def layers_json(self, caller: Caller, node: Path) -> Op[bytes]:
         layers = yield from self._fs.layers()

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from tarbox_core.columns import some, table
 from tarbox_core.compare import Change
 from tarbox_core.history import Version
 from tarbox_core.layer import Layer
 
-NAME_WIDTH: Final = 40  # characters that a column of names is filled up to at most
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -25,15 +25,6 @@ def utc(time: int) -> str:
 def exact(time: int) -> str:
     """A time in ns as "2031-05-01T12:00:00.123456789Z"."""
     return f"{utc(time)[:-1]}.{time % 10**9:09d}Z"
-
-
-def table(rows: Iterable[Sequence[str]]) -> list[str]:
-    """Rows of columns as lines, each column but the last as wide as its widest cell, at most NAME_WIDTH."""
-    cells = [[*row] for row in rows]
-    if not cells:
-        return []
-    widths = [min(NAME_WIDTH, max(map(len, column))) for column in zip(*cells, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
 
 
 def line_to(layers: Iterable[Layer], stamp: int) -> list[Layer]:
@@ -60,8 +51,12 @@ def layer_rows(layers: Sequence[Layer], standing: int, when: Callable[[int], str
 def _row(layer: Layer, mark: str, when: Callable[[int], str]) -> tuple[str, ...]:
     if layer.sealed_at is None:
         return mark, layer.short, "(open)", when(layer.created_at), layer.branch or "", ""
-    name = layer.name or ("(automatic)" if layer.automatic else "-")
-    return mark, layer.short, name, when(layer.sealed_at), "", headline(layer.message)
+    return mark, layer.short, name_shown(layer), when(layer.sealed_at), "", headline(layer.message)
+
+
+def name_shown(layer: Layer) -> str:
+    """What stands in a column of names for a sealed layer."""
+    return layer.name or ("(automatic)" if layer.automatic else "-")
 
 
 def headline(message: str) -> str:
@@ -103,8 +98,8 @@ def _version(version: Version, when: Callable[[int], str]) -> tuple[str, ...]:
         version.layer.label,
         when(version.layer.sealed_at or (attr.ctime if attr is not None else version.layer.created_at)),
         version.status,
-        "-" if attr is None else f"{attr.size} bytes",
-        "-" if lines is None else f"{lines} lines",
+        "-" if attr is None else some(attr.size, "byte"),
+        "-" if lines is None else some(lines, "line"),
         "" if counts is None else f"(+{counts.added} -{counts.deleted} ~{counts.modified})",
         "" if old is None else f"from {shown(old)}",
     )

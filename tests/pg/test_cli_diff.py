@@ -320,7 +320,7 @@ def test_history(project: Tarbox) -> None:
     lines = project("history", "/src/core/util.py").decode().splitlines()
     assert [line.split()[0] for line in lines] == ["head", "after", "before"]
     assert "D" in lines[0].split() and lines[0].endswith("(+0 -2 ~0)")
-    assert "12 bytes  2 lines  (+1 -0 ~0)  from /src/lib/util.py" in lines[1] and lines[2].endswith("6 bytes   1 lines  (+1 -0 ~0)")
+    assert "12 bytes  2 lines  (+1 -0 ~0)  from /src/lib/util.py" in lines[1] and lines[2].endswith("6 bytes   1 line   (+1 -0 ~0)")
     newest, *_, first = project.json("history", "/src/core/util.py")
     assert (newest["status"], newest["size"], newest["deleted"], newest["layer"]["name"]) == ("D", None, 2, None)
     assert (first["status"], first["path"], first["size"], first["lines"], first["added"]) == ("A", "/src/lib/util.py", 6, 1, 1)

@@ -15,6 +15,7 @@ from tarbox_cli import output
 from tarbox_cli.main import main
 from tarbox_cli.output import Output
 from tarbox_cli.progress import Progress
+from tarbox_core.columns import table, width
 from tarbox_core.errors import FsError
 
 NAMES = st.binary(min_size=1, max_size=12).map(lambda name: name.replace(b"\0", b"0"))
@@ -51,6 +52,14 @@ def test_json_is_one_document_of_utf8_whatever_the_names() -> None:
 def test_names_are_raw_in_pipes_and_quoted_on_terminals() -> None:
     assert Output(io.BytesIO(), False).name(b"a\n\xff") == b"a\n\xff"
     assert Output(io.BytesIO(), True).name(b"a\n\xff") == b"$'a\\n\\xff'"
+
+
+def test_columns_are_as_wide_as_a_terminal_shows_them() -> None:
+    assert [width(text) for text in ("", "plain", "grüße", "gru\u0308ße", "名前", "\udcff")] == [0, 5, 5, 5, 4, 1]
+    assert table([("名前", "a"), ("plain", "b"), ("x" * 50, "c")]) == [f"名前{' ' * 36}  a", f"plain{' ' * 35}  b", f"{'x' * 50}  c"]
+    stream = io.BytesIO()
+    Output(stream, False).table(("NAME", "SIZE", "TITLE"), [("grüße", "5", "a"), ("名前", "12", "b")])
+    assert stream.getvalue().decode().splitlines() == ["NAME   SIZE  TITLE", "grüße     5  a", "名前     12  b"]
 
 
 def test_tables_line_up() -> None:

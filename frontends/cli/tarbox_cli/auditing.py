@@ -11,9 +11,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from tarbox_cli.arguments import UsageError, count, count_or_none, layer_word, moment, owner, tenant_path
-from tarbox_cli.output import Output, human, iso, quote, some, user_name
+from tarbox_cli.output import Output, human, iso, quote, user_name
 from tarbox_cli.session import Session, administer, enter, settings
 from tarbox_core import trail
+from tarbox_core.columns import padded, some
 from tarbox_core.layer import SHOWN
 from tarbox_core.trail import Place, Record, Sum, Wanted
 
@@ -155,7 +156,7 @@ def _lines(out: Output) -> Print:
 
 def _columns(at: str, user: str, operation: str, result: str, layer: str, what: str) -> str:
     """A line whose columns stand under each other; the widths cannot wait for the last record."""
-    return f"{at:<19}  {user:<10}  {operation:<14}  {result:>10}  {layer:<12}  {what}"
+    return f"{at:<19}  {padded(user, 10)}  {operation:<14}  {result:>10}  {padded(layer, 12)}  {what}"
 
 
 def _local(ns: int) -> str:

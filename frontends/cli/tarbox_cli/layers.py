@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from tarbox_cli.arguments import UsageError, branch_name, layer_range, layer_word, no_arguments
 from tarbox_cli.asking import agree
-from tarbox_cli.output import Output, iso, local, some
+from tarbox_cli.output import Output, iso, local
 from tarbox_cli.session import Session, Tally, enter
+from tarbox_core.columns import some
 from tarbox_core.layer import HEAD, SHOWN, Layer
 from tarbox_core.listing import headline, layer_rows, layer_value, layer_values, line_to, name_status
 

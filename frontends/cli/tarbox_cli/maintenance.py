@@ -7,9 +7,10 @@ from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
 from tarbox_cli.arguments import no_arguments
-from tarbox_cli.output import Output, complain, human, iso, some
+from tarbox_cli.output import Output, complain, human, iso
 from tarbox_cli.progress import Progress
 from tarbox_cli.session import administer, connect, database_url, enter, settings
+from tarbox_core.columns import some
 from tarbox_core.errors import TarboxError
 
 if TYPE_CHECKING:

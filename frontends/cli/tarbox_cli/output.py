@@ -16,6 +16,8 @@ from datetime import UTC
 from functools import lru_cache
 from typing import Any, BinaryIO, Final
 
+from tarbox_core.columns import width
+
 _PLAIN: Final = re.compile(r"[^\s\"'`$\\|&;<>()*?\[\]#~{}!]+\Z")
 _NUMBER: Final = re.compile(r"\d+(\.\d+)?[KMGTPE]?")  # with the unit of `human`
 _ESCAPES: Final = {0x07: "\\a", 0x08: "\\b", 0x09: "\\t", 0x0A: "\\n", 0x0B: "\\v", 0x0C: "\\f", 0x0D: "\\r", 0x27: "\\'", 0x5C: "\\\\"}
@@ -180,11 +182,6 @@ def human(size: float) -> str:
     return f"{size / 1024:.1f}E"
 
 
-def some(number: int, word: str) -> str:
-    """A count with its noun: "1 layer", "2 layers"."""
-    return f"{number} {word}" + ("" if number == 1 else "s")
-
-
 @lru_cache(maxsize=1024)
 def user_name(uid: int) -> str:
     import pwd
@@ -209,9 +206,11 @@ def columns(rows: Sequence[Sequence[bytes]], right: Container[int], gap: bytes =
     """Rows of cells as padded lines; the columns in `right` are set to the right, the last one is not padded."""
     if not rows:
         return
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    taken = [[width(text(cell)) for cell in row] for row in rows]
+    widths = [max(column) for column in zip(*taken, strict=True)]
     last = len(widths) - 1
-    for row in rows:
+    for row, ours in zip(rows, taken, strict=True):
+        spaces = [b" " * (most - own) for most, own in zip(widths, ours, strict=True)]
         yield gap.join(
-            cell.rjust(widths[column]) if column in right else cell if column == last else cell.ljust(widths[column]) for column, cell in enumerate(row)
+            spaces[column] + cell if column in right else cell if column == last else cell + spaces[column] for column, cell in enumerate(row)
         )

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from tarbox_cli.output import Output, human
 from tarbox_cli.session import enter
+from tarbox_core.columns import some
+from tarbox_core.listing import name_shown
 
 if TYPE_CHECKING:
     from tarbox_cli.commands import Verbs
@@ -38,7 +40,7 @@ def stats(options: Namespace, out: Output) -> int:
         return 0
     out.fields([
         ("Blocks", f"{total.blocks} ({human(total.blocks_stored)}B)"),
-        ("Packed", f"{total.packed} versions of files"),
+        ("Packed", f"{some(total.packed, 'version')} of files"),
         ("Keyframes", str(total.keyframes)),
         ("Deltas", str(total.deltas)),
         ("Text", f"{human(total.texts_size)}B, stored in {human(total.texts_stored)}B"),
@@ -50,7 +52,7 @@ def stats(options: Namespace, out: Output) -> int:
             ("LAYER", "NAME", "FILES", "BYTES", "KEYFRAMES", "DELTAS", "TEXT", "STORED"),
             [
                 (
-                    layer.short, layer.name or "", str(one.files), human(one.size), str(one.keyframes), str(one.deltas),
+                    layer.short, name_shown(layer), str(one.files), human(one.size), str(one.keyframes), str(one.deltas),
                     human(one.texts_size), human(one.texts_stored),
                 )
                 for layer, one in of_layers
