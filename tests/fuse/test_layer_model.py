@@ -144,5 +144,5 @@ def scene(database: str, tmp_path: Path) -> Iterator[MountScene]:
 @pytest.mark.parametrize("seed", range(WALKS))
 def test_a_long_random_walk_over_layers_through_a_mount(scene: MountScene, seed: int) -> None:
     machine = type("Machine", (LayerMachine,), {"make_scene": staticmethod(lambda: scene)})
-    walker = walk(machine, seed, 200)
+    walker = walk(machine, seed, 120)
     assert len(walker.model.layers) > 2

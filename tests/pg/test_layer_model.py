@@ -28,8 +28,8 @@ from tests.tenants import ROOT, Session, Tenant
 
 R = TypeVar("R")
 
-WALKS = int(os.environ.get("TARBOX_MODEL_WALKS", "4"))
-EXAMPLES = int(os.environ.get("TARBOX_MODEL_EXAMPLES", "10"))
+WALKS = int(os.environ.get("TARBOX_MODEL_WALKS", "3"))
+EXAMPLES = int(os.environ.get("TARBOX_MODEL_EXAMPLES", "5"))
 
 
 class Unreliable:
@@ -182,5 +182,5 @@ def test_random_operations_and_layers(machine: type[LayerMachine]) -> None:
 
 @pytest.mark.parametrize("seed", range(WALKS))
 def test_a_long_random_walk_over_layers(machine: type[LayerMachine], seed: int) -> None:
-    walker = walk(machine, seed, 250)
+    walker = walk(machine, seed, 160)
     assert len(walker.model.layers) > 2
