@@ -570,7 +570,7 @@ class TreeMachine(RuleBasedStateMachine):
 def machine(request: pytest.FixtureRequest, module_url: str, monkeypatch: pytest.MonkeyPatch) -> type[TreeMachine]:
     # Limits so small that these files pass them.
     monkeypatch.setattr("tarbox_core.file.FLUSH_AT", 20 * BLOCK)
-    monkeypatch.setattr("tarbox_core.file.PUT_AT_ONCE", 4 * BLOCK)
+    monkeypatch.setattr("tarbox_core.blocks.PUT_AT_ONCE", 4 * BLOCK)
     monkeypatch.setattr("tarbox_core.file.AHEAD", 4 * BLOCK)
 
     def make_tenant(**settings: int) -> Tenant:
