@@ -79,10 +79,10 @@ class Views:
 
     def resolve(self, caller: Caller, ino: int, path_: bytes, *, follow: bool) -> Op[Attr]:
         """Where an absolute path leads in a view, whose root is "/" to it. path.Reserved where ".." leads out of it."""
-        view = yield from self._of(ino)
+        view = yield from self.of(ino)
         return view.attr((yield from path.resolve(view.fs.session, caller, path_, follow=follow, reserved=b"..")))
 
-    def _of(self, ino: int) -> Op[View]:
+    def of(self, ino: int) -> Op[View]:
         """The view a number belongs to. ESTALE where its layer is gone."""
         number = (ino ^ VIEWS) >> _SHIFT
         known = self._words.get(number)
@@ -105,36 +105,36 @@ class Views:
     # --- verbs, as the facade has them
 
     def lookup(self, caller: Caller, parent: int, name: bytes) -> Op[Attr]:
-        view = yield from self._of(parent)
+        view = yield from self.of(parent)
         return view.attr((yield from view.fs.lookup(caller, parent & _INO, name)))
 
     def getattr(self, ino: int) -> Op[Attr]:
-        view = yield from self._of(ino)
+        view = yield from self.of(ino)
         return view.attr((yield from view.fs.getattr(ino & _INO)))
 
     def access(self, caller: Caller, ino: int, mask: int) -> Op[None]:
-        view = yield from self._of(ino)
+        view = yield from self.of(ino)
         yield from view.fs.access(caller, ino & _INO, mask)
 
     def readlink(self, caller: Caller, ino: int) -> Op[bytes]:
-        view = yield from self._of(ino)
+        view = yield from self.of(ino)
         return (yield from view.fs.readlink(caller, ino & _INO))
 
     def getxattr(self, caller: Caller, ino: int, name: bytes) -> Op[bytes]:
-        view = yield from self._of(ino)
+        view = yield from self.of(ino)
         return (yield from view.fs.getxattr(caller, ino & _INO, name))
 
     def listxattr(self, caller: Caller, ino: int) -> Op[list[bytes]]:
-        view = yield from self._of(ino)
+        view = yield from self.of(ino)
         return (yield from view.fs.listxattr(caller, ino & _INO))
 
     def open(self, caller: Caller, ino: int, *, read: bool, write: bool) -> Op[FileHandle]:
-        view = yield from self._of(ino)
+        view = yield from self.of(ino)
         return SeenFile(view, (yield from view.fs.open(caller, ino & _INO, read=read, write=write)))
 
     def opendir(self, caller: Caller, ino: int) -> Op[DirHandle]:
-        view = yield from self._of(ino)
-        return SeenDir(view, ino, (yield from view.fs.opendir(caller, ino & _INO)))
+        view = yield from self.of(ino)
+        return SeenDir(self, ino, (yield from view.fs.opendir(caller, ino & _INO)))
 
 
 class SeenFile:
@@ -185,11 +185,12 @@ class SeenFile:
 class SeenDir:
     """An open directory of a sealed layer."""
 
-    def __init__(self, view: View, ino: int, opened: DirHandle) -> None:
-        self._view = view
+    def __init__(self, views: Views, ino: int, opened: DirHandle) -> None:
+        self._views = views
         self._opened = opened
         self.ino = ino
 
     def read(self, caller: Caller, offset: int, limit: int, *, plus: bool = True) -> Op[Sequence[Entry]]:
+        view = yield from self._views.of(self.ino)
         entries = yield from self._opened.read(caller, offset, limit, plus=plus)
-        return [self._view.entry(entry, self.ino) for entry in entries]
+        return [view.entry(entry, self.ino) for entry in entries]

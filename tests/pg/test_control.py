@@ -365,6 +365,21 @@ def test_a_layer_that_was_deleted_or_squashed_is_stale_where_it_was_looked_at(se
     assert session.read(b"/.tarbox/layers/tree/two/f") == b"2"
 
 
+def test_a_directory_that_is_open_of_a_layer_that_was_squashed_away_lists_nothing_else(session: Session) -> None:
+    session.write(b"/old", b"x")
+    checkpoint(session, "zero")
+    session.rename(b"/old", b"/one")
+    checkpoint(session, "one")
+    session.rename(b"/one", b"/two")
+    checkpoint(session, "two")
+    root = session.attr(b"/.tarbox/layers/tree/one/").ino
+    opened = session.run(lambda: session.fs.opendir(session.caller, root))
+    assert [entry.name for entry in session.run(lambda: opened.read(session.caller, 2, 10))] == [b"one"]
+    session.run(lambda: session.fs.squash(session.caller, "one", "two"))
+    for offset in (0, 2):
+        fails(errno.ESTALE, lambda: session.run(lambda: opened.read(session.caller, offset, 10)))  # noqa: B023
+
+
 def test_reading_in_a_layer_is_recorded_and_reading_control_files_is_not(pg_server: PgServer, schema_url: str, session: Session) -> None:
     session.mkdir(b"/d")
     session.write(b"/d/f", b"1")
