@@ -188,7 +188,7 @@ class LayerMachine(RuleBasedStateMachine):
     def content(self, chance: random.Random) -> bytes:
         if chance.random() < 0.3:
             return bytes([chance.randrange(256)]) * chance.choice([1, 100, 4096, 4097, 9000, 150_000])
-        return b"".join(chance.choice(LINES) for _ in range(chance.choice([1, 3, 40, 400])))
+        return b"".join(chance.choice(LINES) for _ in range(chance.choice([1, 40, 150, 400])))
 
     def _write(self, door: Door, branch: Branch, path: bytes, offset: int, data: bytes) -> None:
         self.say(f"{door.branch}: write {len(data)} bytes at {offset} of {path!r}")
@@ -209,12 +209,13 @@ class LayerMachine(RuleBasedStateMachine):
 
     @rule(chance=chances)
     def edit(self, chance: random.Random) -> None:
-        """As an editor saves: the new text under a new name, then renamed over the old."""
+        """As an editor saves: the new text under a new name, then renamed over the old. What was no text becomes one."""
         door, branch = self.door(chance)
         path = self.some(chance, branch.tree, FILE)
         if path is None:
             return
-        lines = branch.tree.at(path).content[:50_000].splitlines(keepends=True)
+        old = branch.tree.at(path).content[:50_000]
+        lines = old.splitlines(keepends=True) if b"\0" not in old and b"\n" in old else [chance.choice(LINES) for _ in range(200)]
         place = chance.randrange(len(lines) + 1)
         lines[place : place + chance.randrange(3)] = [b"edited %d\n" % chance.randrange(1000)]
         beside = path + b".new"
@@ -447,8 +448,8 @@ class LayerMachine(RuleBasedStateMachine):
 
 # How often each step is taken on a long walk.
 WEIGHTS = {
-    "make": 8, "write": 6, "edit": 4, "truncate": 3, "remove": 3, "rename": 4, "link": 2, "attributes": 3, "xattr": 3,
-    "checkpoint": 5, "switch": 5, "make_branch": 2, "delete_branch": 2, "delete_layer": 3, "squash": 4, "gc": 2,
+    "make": 8, "write": 7, "edit": 10, "truncate": 3, "remove": 2, "rename": 4, "link": 2, "attributes": 3, "xattr": 3,
+    "checkpoint": 7, "switch": 5, "make_branch": 2, "delete_branch": 2, "delete_layer": 3, "squash": 4, "gc": 3,
 }  # fmt: skip
 
 
