@@ -154,7 +154,7 @@ def test_bad_input_is_told_in_a_line(tarbox: Tarbox) -> None:
     assert "exclude each other" in tarbox.fails("audit", "--csv", "--json", status=2)
     for wrong in ("some", "-1"):
         assert f"{wrong!r} is not a number from 0 up" in tarbox.fails("audit", "--limit", wrong, status=2)
-    assert "no operation is called 'wirte'; there are branch, " in tarbox.fails("audit", "--operation", "wirte", status=2)
+    assert "invalid choice: 'wirte' (choose from" in tarbox.fails("audit", "--operation", "wirte", status=2)
     assert "is not a time" in tarbox.fails("audit", "--since", "999999999 days ago", status=2)
     assert tarbox.json("audit", "--since", "9999-12-31") == []
     assert "'12' is not a digest" in tarbox.fails("audit", "verify", "--expect", "12", status=2)

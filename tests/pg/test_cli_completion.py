@@ -93,6 +93,7 @@ def test_layers_and_branches(tarbox: Tarbox) -> None:
     assert asked(tarbox, "ls", "--branch=") == ("words", ["--branch=main", "--branch=side"])
     assert asked(tarbox, "layer", "squash", "my") == ("words", ["my layer"])
     assert asked(tarbox, "layer", "squash", "x..my") == ("words", ["x..my layer"])
+    assert asked(tarbox, "audit", "--operation", "sw") == ("words", ["switch"])
     assert asked(tarbox, "audit", "--layer", "my") == ("words", ["my layer"])
     assert asked(tarbox, "diff", "my") == ("words", ["my layer"]) and asked(tarbox, "diff", "my layer", "head", "/da") == ("words", ["/data/"])
 

@@ -40,13 +40,6 @@ def _user(word: str) -> int:
     return uid
 
 
-def _operation(word: str) -> str:
-    """The name of an operation."""
-    if word not in trail.OPERATIONS:
-        raise ArgumentTypeError(f"no operation is called {word!r}; there are {', '.join(trail.OPERATIONS)}")
-    return word
-
-
 def _kept_days(word: str) -> int:
     """A number of days that a calendar goes back."""
     days = count(word)
@@ -60,7 +53,7 @@ def _wanted_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--since", metavar="TIME", type=moment, default=0, help=f"from when on: {words}")
     parser.add_argument("--until", metavar="TIME", type=moment, default=trail.FOREVER, help="until before when")
     parser.add_argument("--path", metavar="PATH", type=tenant_path, help="what was done to this path and everything below it")
-    parser.add_argument("--operation", metavar="NAME", action="append", type=_operation, help="create, write, rename, ...; may be given several times")
+    parser.add_argument("--operation", metavar="NAME", action="append", choices=trail.OPERATIONS, help="create, write, rename, ...; may be given several times")
     parser.add_argument("--uid", metavar="USER", type=_user, help="what this user did; a name or a number")
     parser.add_argument("--layer", metavar="LAYER", type=layer_word, help='what was done in a layer: its name, the beginning of its id, or "head"')
 
