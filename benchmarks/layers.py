@@ -36,7 +36,7 @@ R = TypeVar("R")
 ROOT = Caller()
 A_DIRECTORY = 1_000  # files
 AT_ONCE = 100  # operations in a transaction of the build
-A_LAYER = 40  # files changed in a layer; as many again are made and removed
+A_LAYER = 20  # files written anew in a layer; as many are made, and as many removed
 
 
 def together(ops: Sequence[Op[R]]) -> Op[list[R]]:
@@ -310,9 +310,9 @@ def main() -> None:
                 questions.mounted(folder)
         questions.removing()
         if arguments.json:
-            print(json.dumps({"files": arguments.files, "layers": arguments.layers, "results": questions.results}, indent=1))
+            print(json.dumps({"files": arguments.files, "layers": arguments.layers, "changes_in_a_layer": 3 * A_LAYER, "results": questions.results}, indent=1))
         else:
-            print(f"{arguments.files:,} files, {arguments.layers:,} layers")
+            print(f"{arguments.files:,} files, {arguments.layers:,} layers of {3 * A_LAYER} changes")
             for question, number in questions.results.items():
                 print(f"{question:52} {number:8.2f}")
         if arguments.fsck and (findings := driver.run(lambda: check.fsck(questions.fs))):
