@@ -326,13 +326,17 @@ def canonical(s: Session, word: bytes) -> Op[bytes | None]:
     if not bare:
         return b"/"
     try:
-        folder, name = yield from path.resolve_parent(s, NOBODY, bare)
+        if bare.rpartition(b"/")[2] in (b".", b".."):
+            folder, name = (yield from path.resolve(s, NOBODY, bare)), b""
+        else:
+            folder, name = yield from path.resolve_parent(s, NOBODY, bare)
     except FsError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             return None
         raise
     rows = yield from run(sql.NAMES(*s.key, [folder.ino]))
-    return _Names(rows[0][0]).path(folder.ino, name)
+    known = _Names(rows[0][0]).path(folder.ino, name)
+    return known if known is None or name else known.rstrip(b"/") or b"/"
 
 
 def exists(s: Session, known: bytes) -> Op[Attr | None]:

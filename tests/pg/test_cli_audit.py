@@ -77,6 +77,8 @@ def test_filters(busy: Tarbox) -> None:
     ]  # fmt: skip
     assert changed(busy.json("audit", "--path", "data/b c.txt")) == [("rename", "/data/a.txt")]
     assert changed(busy.json("audit", "--path", "/dat")) == []
+    assert busy.json("audit", "--path", "//other/../data/./") == busy.json("audit", "--path", "/data")
+    assert busy.json("audit", "--path", ".") == busy.json("audit", "--path", "/") == busy.json("audit")
     assert busy.json("audit", "--uid", "4000000") == []
     everything = busy.json("audit", "--limit", "0")
     assert busy.json("audit", "--uid", str(os.geteuid())) == everything == busy.json("audit", "--since", "1 day ago", "--until", "now")

@@ -59,6 +59,10 @@ def test_two_layers_are_named_in_several_ways(project: Tarbox) -> None:
     assert project("diff", "before..after the move", "/src/main.py") == project("diff", "before", "after the move", "/src/main.py")
     assert project("diff", "before..") == project("diff", "before", "head")
     assert project("diff", "before", "/src/core") == project("diff", "before..", "/src/core") == project("diff", "before", "head", "/src/core") != b""
+    everything = project("diff")
+    assert everything == project("diff", ".") == project("diff", "/src/..") == project("diff", "..") != b""
+    assert project("diff", "/src/core/.") == project("diff", "src/core") and project("history", "/src/.") == project("history", "src")
+    assert project.fails("diff", "/src/main.py/..") == "/src/main.py/..: neither in after the move nor in head"
     write(project, "/a..b", "x\n")
     assert project("diff", "--name-status", "/a..b") == b"A\t/a..b\n"
 

@@ -61,9 +61,14 @@ def _wanted_arguments(parser: ArgumentParser) -> None:
 def _wanted(options: Namespace, session: Session) -> Wanted:
     if options.since >= options.until:
         raise UsageError("--since is not before --until", "audit")
-    path = None if options.path is None else options.path.decode("utf-8", "backslashreplace")
+    path = None if options.path is None else _plain(options.path).decode("utf-8", "backslashreplace")
     layer = None if options.layer is None else session.driver.run(lambda: session.fs.layer(options.layer)).stamp
     return Wanted(options.since, options.until, path, options.operation, options.uid, layer)
+
+
+def _plain(path: bytes) -> bytes:
+    """A path as it is recorded: without dots and empty names."""
+    return b"/" + os.path.normpath(path).lstrip(b"/")
 
 
 # --- audit
