@@ -66,13 +66,15 @@ UNPACKED: Final = Statement(
     _VERSION,
     safe=True,
 )
-# The same of those that layer $5 replaced.
+# The same of those that layer $5 replaced. What the layer touched is put in order first (by an expression, because the primary key has
+# that order and would be read for it), so that no more is looked at than is taken.
 REPLACED: Final = Statement(
     "packing.replaced",
     f"""with v as materialized (select v.*
-        from (select r.ino, r.layer from inode r where r.tenant = $1 and r.layer = $5 and r.layer > 0 and r.ino >= $2 offset 0) r
+        from (select r.ino, r.layer, r.ino + 0 as place from inode r where r.tenant = $1 and r.layer = $5 and r.layer > 0 and r.ino >= $2
+            order by place offset 0) r
         cross join lateral (select v.* from inode v where v.tenant = $1 and v.ino = r.ino and v.layer < r.layer offset 0) v
-        where {_UNDECIDED} and (v.ino, v.layer) > ($2, $3) and {_UNSEEN} order by v.ino, v.layer limit $4)
+        where {_UNDECIDED} and (v.ino, v.layer) > ($2, $3) and {_UNSEEN} order by r.place, v.layer limit $4)
     select {_CANDIDATE}""",
     ("int8", "int8", "int8", "int4", "int8"),
     _VERSION,

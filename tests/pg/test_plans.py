@@ -54,3 +54,35 @@ def test_rows_are_found_by_more_than_their_tenant(connection: Any, name: str) ->
     assert scans, plan
     for condition in scans:
         assert re.match(r"Index Cond: .*(\bino =|\bparent =|\bhash =|\(layer (?:>=|= \$))", condition), plan
+
+
+def test_packing_looks_at_no_more_of_a_large_layer_than_it_takes(pg_server: PgServer, schema_url: str) -> None:
+    tenant = Tenant(schema_url)
+    session = tenant.session()
+    connection = pg_server.connect(urlsplit(schema_url).path[1:])
+    for name, value in PLANNING.items():
+        connection.run(f"set {name} = '{value}'")
+    connection.run(f"set role {tenant.info.role}")
+    statement = packing_statements.REPLACED
+    connection.run(f"prepare planned ({', '.join(statement.params)}) as {statement.sql}")
+    for change in (1, 2):
+        connection.run(
+            f"""insert into inode (tenant, ino, layer, mode, uid, gid, nlink, size, blocks, rdev, atime, mtime, ctime, parent, inline)
+            select {tenant.info.id}, 1000 + n, {session.fs.session.layer}, 33188, 0, 0, 1, 600, 600, 0, 1, {change}, {change}, 0, repeat('x', 600)::bytea
+            from generate_series(1, 1000) n"""
+        )
+        replaced = session.fs.session.layer
+        session.run(lambda: session.fs.checkpoint(session.caller))
+    ((plan,),) = connection.run(f"explain (analyze, format json) execute planned ({tenant.info.id}, 0, 0, 10, {replaced})")
+    connection.close()
+    looked = [node["Actual Loops"] for node in nodes(plan[0]["Plan"]) if node.get("Alias") == "n" and node["Node Type"] == "Index Scan"]
+    assert looked
+    assert max(looked) < 50
+    session.driver.close()
+    tenant.owner.close()
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for below in plan.get("Plans", ()):
+        yield from nodes(below)
