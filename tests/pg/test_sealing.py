@@ -69,7 +69,7 @@ def backdate(session: Session, days: int, records: int = 4) -> datetime:
     """Records of an operation that was so many days ago, as if the daemon had been cut off since; when it was."""
     s = session.fs.session
     now, caller = s.clock(), session.caller
-    s.records += [(now - days * DAY + n * 1000, "old", 1, f"/old/{days}/{n}", caller.uid, caller.pid, 0, 1) for n in range(records)]
+    s.records += [(s.layer, now - days * DAY + n * 1000, "old", 1, f"/old/{days}/{n}", caller.uid, caller.pid, 0, 1) for n in range(records)]
     session.flush_records()
     return datetime.now(UTC) - timedelta(days=days)
 
@@ -132,7 +132,7 @@ def test_a_backlog_is_sealed_in_pieces_and_verified_in_pages(session: Session, m
 def test_records_of_one_transaction_in_several_weeks(session: Session) -> None:
     s = session.fs.session
     for days in (0, 8, 40):
-        s.records.append((s.clock() - days * DAY, "old", 1, "/", 0, 0, 0, 0))
+        s.records.append((s.layer, s.clock() - days * DAY, "old", 1, "/", 0, 0, 0, 0))
     session.flush_records()
     seal(session)
     found = verify(session)

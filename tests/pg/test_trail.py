@@ -32,7 +32,7 @@ def records(session: Session) -> Session:
         (100, "mkdir", "/data", 0, 0, 0), (101, "create", "/data/a", 0, 0, 0), (102, "write", "/data/a", 7, 0, 10), (103, "write", "/data2", 0, 0, 5),
         (104, "unlink", "/data/b", 7, errno.ENOENT, 0), (130, "read", "/", 0, 0, 100), (130, "open", None, 0, 0, 0), (131, "write", "/data/a", 0, 0, 1),
     ):  # fmt: skip
-        s.records.append((hours * HOUR, operation, 5, path, uid, 1, result, size))
+        s.records.append((s.layer, hours * HOUR, operation, 5, path, uid, 1, result, size))
     session.flush_records()
     return session
 
