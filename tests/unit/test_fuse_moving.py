@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from tarbox_core.errors import FsError, LayerError
+from tarbox_core.errors import ConnectionLost, FsError, LayerError
 from tarbox_core.filesystem import Filesystem
 from tarbox_core.types import Caller
 from tarbox_fuse import moving
@@ -23,6 +23,7 @@ class RecordingKernel(Kernel):
     def __init__(self) -> None:
         super().__init__(-1)
         self.verbs: Verbs | None = None
+        self.is_new = True  # it can forget all names at once
         self.told: list[tuple[int, bytes, bool]] = []
 
     def _notify(self, code: int, body: bytes) -> bool:
@@ -31,7 +32,7 @@ class RecordingKernel(Kernel):
         if came_in:
             self.verbs.gate.leave()
         self.told.append((code, body, came_in))
-        return True
+        return code != 8 or self.is_new
 
     def codes(self) -> list[tuple[int, bool]]:
         """(code, whether requests were let in), and forget them."""
@@ -130,6 +131,22 @@ def test_after_a_failure_it_is_seen_where_the_head_stands() -> None:
     with pytest.raises(LayerError):
         stage.move(error=LayerError(errno.EEXIST, "taken"))
     assert stage.refreshed == 1
+
+
+def test_where_the_answer_is_lost_an_older_kernel_forgets_each_name_as_well() -> None:
+    stage = Stage()
+    stage.kernel.is_new = False
+    stage.write(b"f")
+    session = stage.fs.session
+
+    def refresh() -> Iterator[Any]:
+        yield from ()
+        session.at.generation += 1
+
+    cast(Any, stage.fs).refresh = refresh
+    with pytest.raises(ConnectionLost):
+        stage.move(error=ConnectionLost("while it was committed", committing=True))
+    assert (3, True) in stage.kernel.codes()
 
 
 def test_a_move_that_an_operation_met_is_told_at_the_next_tick() -> None:

@@ -67,13 +67,16 @@ class Mover:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """No request in work. Where another tree stands at the end, the kernel knows before requests go on."""
-        with self._gate.alone(_PATIENCE):
-            try:
-                yield
-            finally:
-                switch = self._show()
-        if switch is not None:
-            switch.settle()
+        switch: Switch | None = None
+        try:
+            with self._gate.alone(_PATIENCE):
+                try:
+                    yield
+                finally:
+                    switch = self._show()
+        finally:
+            if switch is not None:
+                switch.settle()
 
     def _show(self) -> Switch | None:
         session = self._fs.session
