@@ -264,6 +264,12 @@ def test_messages_are_fit_for_a_terminal(tarbox: Tarbox) -> None:
     assert tarbox("cat", "/.tarbox/layers/list").endswith(escaped)
 
 
+def test_an_empty_name_is_no_name(tarbox: Tarbox) -> None:
+    assert "bad branch name ''" in tarbox.fails("layer", "branch", "")
+    assert "bad layer name ''" in tarbox.fails("layer", "create", "")
+    assert "no layer named ''" in tarbox.fails("layer", "switch", "")
+
+
 def test_words_that_name_no_layer_or_several(tarbox: Tarbox) -> None:
     for _ in range(17):
         tarbox("layer", "create")

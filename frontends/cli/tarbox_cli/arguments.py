@@ -87,9 +87,9 @@ class Parser(argparse.ArgumentParser):
         return False
 
 
-def at_layer(parser: argparse.ArgumentParser) -> None:
+def at_layer(parser: argparse.ArgumentParser, what: str = "as it was in a layer") -> None:
     """The option --layer of commands that only read a tenant's tree."""
-    words = "as it was in a layer: its name, or the beginning of its id"
+    words = f"{what}: its name, or the beginning of its id"
     parser.add_argument("--layer", metavar="LAYER", type=layer_word, default=argparse.SUPPRESS, help=words)
 
 

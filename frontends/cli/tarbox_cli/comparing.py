@@ -42,7 +42,7 @@ def diff_arguments(parser: ArgumentParser) -> None:
     colours = "colours: on a terminal where NO_COLOR is not set, always or never"
     parser.add_argument("--color", choices=("auto", "always", "never"), default="auto", help=colours)
     parser.add_argument("--exit-code", action="store_true", help="status 1 where there are differences")
-    at_layer(parser)
+    at_layer(parser, "what one layer changed")
 
 
 def diff(options: Namespace, out: Output) -> int:
@@ -154,7 +154,7 @@ def _attributes(attr: Attr | None) -> dict[str, Any] | None:
 def history_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("path", metavar="PATH", type=tenant_path)
     parser.add_argument("-n", "--limit", metavar="N", type=count, help="only the newest N")
-    at_layer(parser)
+    at_layer(parser, "up to a layer, instead of this tree")
 
 
 def history(options: Namespace, out: Output) -> int:

@@ -120,7 +120,7 @@ def begun(argv: list[str]) -> Line:
                 at += 2 if general.expects_value(rest[at]) else 1
             options += rest[:at]
             rest = rest[at:]
-        longer = f"{name} {rest[0]}".strip() if rest else ""
+        longer = f"{name} {rest[0]}".lstrip() if rest else ""
         if not longer or (name and longer not in FAMILIES and find(longer) is None):
             break
         name, rest = longer, rest[1:]

@@ -26,7 +26,7 @@ def mount_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--allow-other", action="store_true", help="other users may use it, as far as permissions allow")
     parser.add_argument("--create-tenant", action="store_true", help="make the tenant where there is none of the name")
     parser.add_argument("--transport", choices=("kernel", "libfuse"), default="kernel", help="speak to the kernel directly (the default), or through libfuse")
-    at_layer(parser)
+    at_layer(parser, "the tree of a sealed layer, read-only")
     parser.add_argument("--log-file", metavar="FILE", type=host_path, help="where the daemon writes its log")
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def restore_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("paths", metavar="PATH", nargs="+", type=tenant_path, help="files, and directories with all that is in them")
-    at_layer(parser)
+    at_layer(parser, "the layer to take them from")
     parser.add_argument("--to", metavar="PATH", type=tenant_path, help="a new name, or a directory to put it into, instead of where it was")
 
 
