@@ -351,7 +351,10 @@ def test_a_file_comes_back(project: Tarbox) -> None:
     write(project, "/src/main.py", "ruined\n")
     project("chmod", "644", "/src/main.py")
     name = project.json("layer", "list")[-2]["id"][:8]
-    assert project("restore", "--layer", "exact", "/src/main.py") == f"restored /src/main.py from exact ({name}), in the place of what was there\n".encode()
+    restored, kept = project("restore", "--layer", "exact", "/src/main.py").decode().splitlines()
+    assert restored == f"restored /src/main.py from exact ({name}), in the place of what was there"
+    assert kept.startswith("the tree as it was before is layer ")
+    assert project("cat", "--layer", kept.rpartition(" ")[2], "/src/main.py") == b"ruined\n", "what was not sealed is not lost"
     assert project("diff", "exact", "head") == b"" and project("cat", "/src/main.py") == TEXT.encode()
     assert project("cat", "--layer", "before", "/src/main.py") == TEXT.encode()
 

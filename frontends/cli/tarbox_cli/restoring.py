@@ -18,6 +18,7 @@ from tarbox_core.types import RENAME_EXCHANGE, RENAME_NOREPLACE, Attr
 
 if TYPE_CHECKING:
     from tarbox_cli.commands import Verbs
+    from tarbox_core.layer import Layer
 
 
 def restore_arguments(parser: ArgumentParser) -> None:
@@ -27,9 +28,13 @@ def restore_arguments(parser: ArgumentParser) -> None:
 
 
 class Restorer:
-    """One run of restore. What is brought back is made beside its place, whole, and then takes the place in one step."""
+    """One run of restore. What is brought back is made beside its place, whole, and then takes the place in one step. Before
+    the first thing is replaced, what was changed since the last checkpoint is sealed: `kept`."""
 
-    def __init__(self, session: Session, source: Session, tally: Tally) -> None:
+    def __init__(self, session: Session, source: Session, layer: Layer, tally: Tally) -> None:
+        self.kept: Layer | None = None
+        self._sealed = False
+        self._layer = layer
         self.session = session
         self.source = source
         self._tally = tally
@@ -44,6 +49,10 @@ class Restorer:
             self._make_parents(path.rstrip(b"/"))
         target = self.session.place(path) if to is None else self.session.target(to, path, several)
         there = self.session.child(target)
+        if there is not None and not self._sealed:
+            message = f"before the restore from {self._layer.label}"
+            self.kept = self.session.move(self.session.fs.checkpoint, self.session.caller, None, message, automatic=True)
+            self._sealed = True
         scratch = target._replace(name=b".tarbox-%d" % os.getpid(), path=join(target.path.rstrip(b"/").rpartition(b"/")[0], b".tarbox-%d" % os.getpid()))
         failures = Tally()
         try:
@@ -96,7 +105,7 @@ def restore(options: Namespace, out: Output) -> int:
             raise UsageError("head is the tree as it is now: name a sealed layer", "restore")
         seen = session.driver.run(lambda: session.fs.view(layer.id))
         source = Session(session.dsn, session.driver, session.fs.look(seen), session.tenant)
-        restorer = Restorer(session, source, tally)
+        restorer = Restorer(session, source, layer, tally)
         for path in options.paths:
             with tally.each():
                 try:
@@ -109,8 +118,11 @@ def restore(options: Namespace, out: Output) -> int:
                 if not options.json:
                     what = "in the place of what was there" if replaced is not None else "where nothing was"
                     out.line(f"restored {quote(path)} from {called(layer)}, {what}")
+    kept = restorer.kept
     if options.json:
-        out.json({"layer": layer.id, "restored": done})
+        out.json({"layer": layer.id, "restored": done, "before": None if kept is None else kept.id})
+    elif kept is not None:
+        out.line(f"the tree as it was before is layer {kept.short}")
     return tally.status
 
 
