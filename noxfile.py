@@ -63,6 +63,7 @@ def fuse(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Speed of a mount beside a plain directory and bindfs."""
+    """One of the benchmarks by its name, with its options; without one, a mount beside a plain directory and bindfs."""
     _install(session)
-    session.run("python", "benchmarks/mount.py", *(session.posargs or ["--setup"]))
+    name, *options = session.posargs or ["mount", "--setup"]
+    session.run("python", f"benchmarks/{name}.py", *options)
