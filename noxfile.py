@@ -5,6 +5,8 @@ Sessions keep their virtual environments; `nox -r` is the default, `nox -R` also
 
 from __future__ import annotations
 
+import os
+
 import nox
 
 nox.needs_version = ">=2024.10"
@@ -17,9 +19,14 @@ def _install(session: nox.Session) -> None:
     session.install("-q", "-e", ".[all,dev]")
 
 
-def _pytest(session: nox.Session, folder: str) -> None:
+def _pytest(session: nox.Session, folder: str, *options: str) -> None:
     _install(session)
-    session.run("pytest", "-q", "-ra", "--durations=5", f"tests/{folder}", *session.posargs)
+    session.run("pytest", "-q", "-ra", "--durations=5", *options, f"tests/{folder}", *session.posargs)
+
+
+def _workers() -> str:
+    """For tests that mostly wait; `-- -n0` runs them one after the other, where a debugger can follow."""
+    return f"-n{max(2, os.cpu_count() or 1)}"
 
 
 @nox.session
@@ -46,19 +53,19 @@ def unit(session: nox.Session) -> None:
 @nox.session
 def pg(session: nox.Session) -> None:
     """Drivers, schema and the command line, against a real PostgreSQL."""
-    _pytest(session, "pg")
+    _pytest(session, "pg", _workers(), "--dist=loadfile")
 
 
 @nox.session
 def posix(session: nox.Session) -> None:
     """What POSIX asks of a tree, verb by verb."""
-    _pytest(session, "posix")
+    _pytest(session, "posix", _workers(), "--dist=worksteal")
 
 
 @nox.session
 def fuse(session: nox.Session) -> None:
     """Real mounts: both transports, real programs, crashes."""
-    _pytest(session, "fuse")
+    _pytest(session, "fuse", _workers(), "--dist=worksteal")
 
 
 @nox.session
