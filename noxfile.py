@@ -12,7 +12,7 @@ import nox
 nox.needs_version = ">=2024.10"
 nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_existing_virtualenvs = True
-nox.options.sessions = ["lint", "types", "unit", "pg", "posix", "fuse"]
+nox.options.sessions = ["lint", "types", "unit", "pg", "posix", "fuse", "wasi"]
 
 
 def _install(session: nox.Session) -> None:
@@ -66,6 +66,12 @@ def posix(session: nox.Session) -> None:
 def fuse(session: nox.Session) -> None:
     """Real mounts: both transports, real programs, crashes."""
     _pytest(session, "fuse", _workers(), "--dist=worksteal")
+
+
+@nox.session
+def wasi(session: nox.Session) -> None:
+    """WebAssembly: programs on a tenant's tree, and the core inside wasmtime."""
+    _pytest(session, "wasi", _workers(), "--dist=loadfile")
 
 
 @nox.session

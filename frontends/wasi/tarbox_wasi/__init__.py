@@ -1,0 +1,1 @@
+"""The WebAssembly door: WASI programs on a tenant's tree, in wasmtime."""
