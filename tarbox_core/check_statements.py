@@ -30,11 +30,13 @@ WHOLE = Statement(
     (),
     ("text",),
     safe=True,
+    tenant=False,
 )
 # What joins whole trees must not be led into loops by tables that have no statistics yet: for the rest of the transaction. (Their
 # cost would have the server compile what a loop is still needed for.)
 JOINING = Statement(
-    "check.joining", "select set_config(s, 'off', true) from unnest(array['enable_nestloop', 'jit']) s", (), ("text",), safe=True
+    "check.joining", "select set_config(s, 'off', true) from unnest(array['enable_nestloop', 'jit']) s", (), ("text",), safe=True,
+    tenant=False,
 )
 # parent, name, ino of names whose inode is missing or unlinked, or whose directory is none.
 DANGLING = Statement(

@@ -27,7 +27,8 @@ class Statement:
 
     `params` and `returns` are PostgreSQL type names (int8, int4, int2, bool, bytea, text, timestamptz, jsonb, float8,
     int8multirange, and arrays as "bytea[]"); drivers move them in binary. A text array of a result may hold None.
-    `safe` marks what a client without a database password may send through the gateway.
+    `safe` marks what a client without a database password may send through the gateway, which binds the first parameter
+    itself where that is the `tenant`.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Statement:
     params: tuple[str, ...] = ()
     returns: tuple[str, ...] = ()
     safe: bool = False
+    tenant: bool = True
 
     def __call__(self, *values: Any) -> Query:
         return Query(self, values)

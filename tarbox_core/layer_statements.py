@@ -25,7 +25,7 @@ STANDING = Statement(
     safe=True,
 )
 # For the rest of the transaction: how long it waits for a lock.
-PATIENCE = Statement("layer.patience", "select set_config('lock_timeout', $1, true)", ("text",), ("text",), safe=True)
+PATIENCE = Statement("layer.patience", "select set_config('lock_timeout', $1, true)", ("text",), ("text",), safe=True, tenant=False)
 LAYER = Statement(
     "layer.get", f"select {_LAYER_COLUMNS} from {_LAYER_FROM} where l.tenant = $1 and l.layer = $2", ("int8", "int8"), _LAYER, safe=True
 )

@@ -305,9 +305,16 @@ class Session:
 
 
 def lock_key(tenant: int, kind: str, ino: int, name: bytes = b"") -> int:
-    """The number of an advisory lock. Two things with one number only wait for each other in vain."""
-    digest = blake2b(b"%s %d %d %s" % (kind.encode(), tenant, ino, name), digest_size=8).digest()
-    return int.from_bytes(digest, "big", signed=True)
+    """The number of an advisory lock: the upper half tells the tenant, so that a gateway can see whose it is. Two things with
+    one number only wait for each other in vain."""
+    digest = blake2b(b"%s %d %s" % (kind.encode(), ino, name), digest_size=4).digest()
+    return locks_of(tenant).start | int.from_bytes(digest)
+
+
+def locks_of(tenant: int) -> range:
+    """The numbers that a tenant's locks have. None of them is one that Tarbox takes for anything else."""
+    first = 1 << 62 | (tenant & 0x3FFFFFFF) << 32
+    return range(first, first + (1 << 32))
 
 
 def presence_lock(tenant: int) -> int:

@@ -36,6 +36,7 @@ LOCK = Statement(
     ("int8[]", "int8[]"),
     ("bool",),
     safe=True,
+    tenant=False,
 )
 HEAD = Statement(
     "head.get",
@@ -50,21 +51,22 @@ NUMBERS = Statement(
     ("int4",),
     ("int8[]",),
     safe=True,
+    tenant=False,
 )
 
 # A door that keeps files open holds this lock, shared, on a connection of its own for as long as it lives.
-PRESENT = Statement("presence.enter", "select pg_advisory_lock_shared($1) is null", ("int8",), ("bool",))
+PRESENT = Statement("presence.enter", "select pg_advisory_lock_shared($1) is null", ("int8",), ("bool",), tenant=False)
 _HOLDERS: Final = """from pg_locks where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())
         and classid::int8 = $1 >> 32 & 4294967295 and objid::int8 = $1 & 4294967295 and objsubid = 1 and granted and pid <> pg_backend_pid()"""
 # How many doors hold it, this connection's not counted.
-PRESENCES = Statement("presence.count", f"select count(*) {_HOLDERS}", ("int8",), ("int8",), safe=True)
+PRESENCES = Statement("presence.count", f"select count(*) {_HOLDERS}", ("int8",), ("int8",), safe=True, tenant=False)
 # Which connections these are.
-PRESENT_PIDS = Statement("presence.pids", f"select coalesce(array_agg(pid::int8), '{{}}') {_HOLDERS}", ("int8",), ("int8[]",))
+PRESENT_PIDS = Statement("presence.pids", f"select coalesce(array_agg(pid::int8), '{{}}') {_HOLDERS}", ("int8",), ("int8[]",), tenant=False)
 # To be the one door of a tenant that keeps the others quiet; false where another is.
-QUIET = Statement("presence.quiet", "select pg_try_advisory_lock($1)", ("int8",), ("bool",))
+QUIET = Statement("presence.quiet", "select pg_try_advisory_lock($1)", ("int8",), ("bool",), tenant=False)
 
 # To the doors that keep things in mind: who changed which inodes. Numbers only: any role may listen.
-TELL = Statement("presence.tell", "select pg_notify($1, $2) is null", ("text", "text"), ("bool",))
+TELL = Statement("presence.tell", "select pg_notify($1, $2) is null", ("text", "text"), ("bool",), tenant=False)
 
 # --- tenants: run by the owner, who sees no tree ---------------------------------------------------------------------
 
@@ -75,11 +77,12 @@ TENANT_CREATE = Statement(
     "select tarbox_tenant_create($1, $2, $3, $4, $5, $6, $7)",
     ("text", "text", "int4", "int8", "int8", "int8", "int8"),
     ("int8",),
+    tenant=False,
 )
-TENANT_DELETE = Statement("tenant.delete", "select tarbox_tenant_delete($1)", ("text",), ("bool",))
-TENANT_LIST = Statement("tenant.list", f"select {_TENANT_COLUMNS} from tenant order by name", (), _TENANT)
-TENANT_GET = Statement("tenant.get", f"select {_TENANT_COLUMNS} from tenant where name = $1", ("text",), _TENANT)
-AUDIT_AHEAD = Statement("audit.ahead", "select tarbox_audit_ahead($1)", ("int4",), ("int4",))
+TENANT_DELETE = Statement("tenant.delete", "select tarbox_tenant_delete($1)", ("text",), ("bool",), tenant=False)
+TENANT_LIST = Statement("tenant.list", f"select {_TENANT_COLUMNS} from tenant order by name", (), _TENANT, tenant=False)
+TENANT_GET = Statement("tenant.get", f"select {_TENANT_COLUMNS} from tenant where name = $1", ("text",), _TENANT, tenant=False)
+AUDIT_AHEAD = Statement("audit.ahead", "select tarbox_audit_ahead($1)", ("int4",), ("int4",), tenant=False)
 # Under the tenant's role: files, directories, their bytes, and the bytes that all layers store.
 TENANT_USAGE = Statement(
     "tenant.usage",

@@ -38,7 +38,7 @@ PAGE = Statement(
     _RECORD,
     safe=True,
 )
-SNAPSHOT = Statement("trail.snapshot", "select pg_current_snapshot()::text", (), ("text",), safe=True)
+SNAPSHOT = Statement("trail.snapshot", "select pg_current_snapshot()::text", (), ("text",), safe=True, tenant=False)
 # What has committed since the snapshot $8, with the snapshot that this is; one row without a record where nothing has.
 # What a restored dump brought from another server has transactions that this one will only come to, and is not meant.
 SINCE = Statement(
@@ -82,7 +82,7 @@ BY_PATH = Statement(
 
 # --- seals -----------------------------------------------------------------------------------------------------------
 
-SEALING = Statement("trail.sealing", "select pg_try_advisory_xact_lock($1)", ("int8",), ("bool",), safe=True)
+SEALING = Statement("trail.sealing", "select pg_try_advisory_xact_lock($1)", ("int8",), ("bool",), safe=True, tenant=False)
 # The last seal, if any: n, floor, hi, last, chain; and the transactions that this server knows: all below the first
 # number are over, the second and those above have not begun.
 LAST = Statement(
@@ -143,7 +143,7 @@ FLOORS = Statement("trail.floors", "select distinct floor from audit_seal where 
 # --- retention -------------------------------------------------------------------------------------------------------
 
 # Run by the owner. $1: days; $2, $3: the user and the process that the record of it names.
-PRUNE = Statement("trail.prune", "select before, records from tarbox_audit_prune($1, $2, $3)", ("int4", "int8", "int8"), ("timestamptz", "int8"))
+PRUNE = Statement("trail.prune", "select before, records from tarbox_audit_prune($1, $2, $3)", ("int4", "int8", "int8"), ("timestamptz", "int8"), tenant=False)
 # What retention took: the record's id and transaction, the day before which nothing is left, how many records have gone by then.
 PRUNED = Statement(
     "trail.pruned",

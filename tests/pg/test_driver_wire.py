@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tarbox_core.drivers.codec import OIDS
+from tarbox_core.binary import OIDS
 from tarbox_core.drivers.dsn import parse_url
 from tarbox_core.drivers.wire import Wire
 from tarbox_core.effects import Query, Row, Rows, Statement

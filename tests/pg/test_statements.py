@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tarbox_core.drivers.codec import OIDS, accepts
+from tarbox_core.binary import OIDS
+from tarbox_core.drivers.codec import accepts
 from tarbox_core.effects import Statement
 from tests.conftest import PgServer
 

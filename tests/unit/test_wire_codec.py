@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tarbox_core.drivers.codec import OIDS, Plan, accepts, row_decoder
+from tarbox_core.binary import OIDS
+from tarbox_core.drivers.codec import Plan, accepts, row_decoder
 from tarbox_core.effects import Statement
 
 
