@@ -110,3 +110,22 @@ class TenantError(TarboxError):
 
 class DeltaError(TarboxError):
     """A stored delta or keyframe cannot be read: damaged, cut off, or made for another text."""
+
+
+class GatewayError(TarboxError):
+    """A gateway refused what its client sent, and undid the transaction it was part of. `code` is one of `codes`."""
+
+    codes: ClassVar = {
+        "protocol": "the frame is not one of the protocol",
+        "too-large": "a frame, a value or an answer beyond the limit",
+        "unknown-statement": "no statement of that name",
+        "not-allowed": "the statement is not for gateway clients, or not for this one",
+        "bad-parameters": "a value of the wrong type, or beyond what the statement may be given",
+        "bad-hash": "a block that its hash does not name, or a hash that names no block",
+        "foreign": "a lock or a channel of another tenant",
+        "transaction": "no such transaction, one that was open for too long, or too many at once",
+    }
+
+    def __init__(self, code: str, message: str) -> None:
+        self.code = code
+        super().__init__(message)
