@@ -75,6 +75,13 @@ def wasi(session: nox.Session) -> None:
 
 
 @nox.session
+def wasm(session: nox.Session) -> None:
+    """Build the WASI guest, where it is not up to date."""
+    _install(session)
+    session.run("python", "wasm/build.py", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """One of the benchmarks by its name, with its options; without one, a mount beside a plain directory and bindfs."""
     _install(session)
