@@ -14,7 +14,7 @@ from tarbox_core import access, making, path
 from tarbox_core.control_nodes import CONTROL, NAME, ROOT, TREE, Nodes
 from tarbox_core.control_nodes import Path as Node
 from tarbox_core.effects import Op
-from tarbox_core.errors import FsError
+from tarbox_core.errors import ENODATA, FsError
 from tarbox_core.filesystem import Filesystem
 from tarbox_core.handles import DirHandle, FileHandle
 from tarbox_core.session import BLOCK_CACHE
@@ -191,7 +191,7 @@ class ControlledFilesystem(Filesystem):
         if ino < VIEWS:
             return super().getxattr(caller, ino, name)
         if ino >= CONTROL:
-            raise FsError(errno.ENODATA, name)
+            raise FsError(ENODATA, name)
         return self._views.getxattr(caller, ino, name)
 
     def setxattr(self, caller: Caller, ino: int, name: bytes, value: bytes, flags: int = 0) -> Op[None]:

@@ -8,7 +8,9 @@ crosses into an operation.
 from __future__ import annotations
 
 import errno as _errno
-from typing import ClassVar
+from typing import ClassVar, Final
+
+ENODATA: Final[int] = getattr(_errno, "ENODATA", 0x10000)  # WASI knows none: a number that no other error has
 
 
 class TarboxError(Exception):
@@ -40,7 +42,7 @@ class FsError(TarboxError):
         _errno.ENAMETOOLONG: "name too long",
         _errno.ENOTEMPTY: "directory not empty",
         _errno.ELOOP: "too many levels of symbolic links",
-        _errno.ENODATA: "no such attribute",
+        ENODATA: "no such attribute",
         _errno.ENXIO: "no data at or after that offset",
         _errno.EOPNOTSUPP: "operation not supported",
         _errno.ESTALE: "stale file handle",

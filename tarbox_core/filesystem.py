@@ -17,7 +17,7 @@ from tarbox_core import statements as sql
 from tarbox_core.compare import Change, Comparison
 from tarbox_core.directory import OpenDir
 from tarbox_core.effects import Op, finish, run
-from tarbox_core.errors import FsError
+from tarbox_core.errors import ENODATA, FsError
 from tarbox_core.file import OpenFile
 from tarbox_core.handles import DirHandle, FileHandle
 from tarbox_core.history import Version
@@ -219,7 +219,7 @@ class Filesystem:
     def getxattr(self, caller: Caller, ino: int, name: bytes) -> Op[bytes]:
         opened = self.session.opened(ino)
         if opened is not None and opened.new is not None:  # the kernel asks before the first write to any file
-            raise FsError(errno.ENODATA, name)
+            raise FsError(ENODATA, name)
         return (yield from xattr.get(self.session, caller, ino, name))
 
     def setxattr(self, caller: Caller, ino: int, name: bytes, value: bytes, flags: int = 0) -> Op[None]:

@@ -12,7 +12,7 @@ import stat
 from tarbox_core import access
 from tarbox_core import statements as sql
 from tarbox_core.effects import Op, Query, finish
-from tarbox_core.errors import FsError
+from tarbox_core.errors import ENODATA, FsError
 from tarbox_core.inode import copied_up, found
 from tarbox_core.session import Session
 from tarbox_core.types import NAME_MAX, R_OK, W_OK, XATTR_CREATE, XATTR_REPLACE, Attr, Caller
@@ -29,7 +29,7 @@ def get(s: Session, caller: Caller, ino: int, name: bytes) -> Op[bytes]:
     if s.enforce:
         _check(caller, attr, name, R_OK)
     if not rows[0] or rows[0][0][0] is None:
-        raise FsError(errno.ENODATA, name)
+        raise FsError(ENODATA, name)
     s.note(caller, "getxattr", ino, s.names.path(ino))
     return bytes(rows[0][0][0])
 
@@ -63,7 +63,7 @@ def put(s: Session, caller: Caller, ino: int, name: bytes, value: bytes, flags: 
     if there and flags & XATTR_CREATE:
         raise FsError(errno.EEXIST, name)
     if not there and flags & XATTR_REPLACE:
-        raise FsError(errno.ENODATA, name)
+        raise FsError(ENODATA, name)
     if not there and sum(len(n) + 1 for n, _ in rows[2]) + len(name) + 1 > LIST_MAX:
         raise FsError(errno.ENOSPC, name)
     yield from _finish(s, caller, attr, "setxattr", name, sql.XATTR_PUT(s.tenant, s.layer, ino, name, value), len(value))
@@ -76,7 +76,7 @@ def drop(s: Session, caller: Caller, ino: int, name: bytes) -> Op[None]:
     if s.enforce:
         _check(caller, attr, name, W_OK)
     if not rows[1] or rows[1][0][0] is None:
-        raise FsError(errno.ENODATA, name)
+        raise FsError(ENODATA, name)
     yield from _finish(s, caller, attr, "removexattr", name, sql.XATTR_DROP(*s.key, ino, name), 0)
 
 
@@ -96,13 +96,13 @@ def _check(caller: Caller, attr: Attr, name: bytes, mask: int) -> None:
     """xattr(7): who may read and write which namespace."""
     if name.startswith(b"trusted."):
         if caller.uid != 0:
-            raise FsError(errno.EPERM if mask & W_OK else errno.ENODATA, name)
+            raise FsError(errno.EPERM if mask & W_OK else ENODATA, name)
     elif name.startswith(b"security."):
         if mask & W_OK:
             access.require_owner(caller, attr)
     else:
         if not (attr.is_reg or attr.is_dir):
-            raise FsError(errno.EPERM if mask & W_OK else errno.ENODATA, name)
+            raise FsError(errno.EPERM if mask & W_OK else ENODATA, name)
         if attr.is_dir and attr.mode & stat.S_ISVTX and mask & W_OK:
             access.require_owner(caller, attr)
         access.require(caller, attr, mask)
