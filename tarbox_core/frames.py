@@ -94,7 +94,7 @@ class Answer(NamedTuple):
 # --- frames
 
 
-def _frame(kind: int, number: int, parts: Sequence[bytes | memoryview]) -> bytes:
+def _frame(kind: int, number: int, parts: Sequence[bytes | bytearray | memoryview]) -> bytes:
     return b"".join((_HEAD.pack(_HEAD.size - 4 + sum(map(len, parts)), kind, number), *parts))
 
 
@@ -188,8 +188,8 @@ def undo(number: int, transaction: int) -> bytes:
     return _frame(UNDO, number, (_LENGTH.pack(transaction),))
 
 
-def digest(number: int, blocks: Sequence[bytes | memoryview]) -> bytes:
-    parts: list[bytes | memoryview] = [_COUNT.pack(len(blocks))]
+def digest(number: int, blocks: Sequence[bytes | bytearray | memoryview]) -> bytes:
+    parts: list[bytes | bytearray | memoryview] = [_COUNT.pack(len(blocks))]
     for block in blocks:
         parts += (_I4.pack(len(block)), block)
     return _frame(DIGEST, number, parts)
