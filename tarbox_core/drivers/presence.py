@@ -30,8 +30,8 @@ from tarbox_core.drivers.base import Driver
 from tarbox_core.drivers.dsn import Dsn
 from tarbox_core.drivers.wire import Wire
 from tarbox_core.effects import Op, finish
-from tarbox_core.errors import ConnectionLost, LayerError, TarboxError
-from tarbox_core.filesystem import Filesystem
+from tarbox_core.errors import ConnectionLost, FsError, LayerError, TarboxError
+from tarbox_core.filesystem import Filesystem, OpenFile
 from tarbox_core.session import Session, feed, lock_key, presence_lock
 
 R = TypeVar("R")
@@ -73,6 +73,17 @@ def _head(s: Session) -> int:
     return lock_key(s.tenant, "H", s.layer if s.view else 0, s.head.encode())
 
 
+def store(fs: Filesystem, flush: Callable[[OpenFile], object]) -> None:
+    """Store what is dirty, by `flush` of each file, as a door does before a head moves. LayerError names the first that cannot be."""
+    for opened in fs.dirty_files(1 << 62):
+        try:
+            flush(opened)
+        except TarboxError as error:
+            path = fs.session.names.path(opened.ino) or f"inode {opened.ino}"
+            number = error.errno if isinstance(error, FsError) else errno.EIO
+            raise LayerError(number, f"{path} cannot be stored, so no layer is made or switched: {error}") from error
+
+
 class Changes(NamedTuple):
     """What other doors changed. `names`: names may stand for something else; `moved`: so may heads; `lost`: not all was heard."""
 
@@ -86,7 +97,7 @@ class Changes(NamedTuple):
 
 
 class Presence:
-    """This door's own lock, and its ear. Not for several threads, but for `pid` and `quiet`."""
+    """This door's own lock, and its ear. Not for several threads, but for `pid`, `quiet` and `abort`."""
 
     def __init__(self, dsn: Dsn, fs: Filesystem) -> None:
         self._dsn = dsn
@@ -199,6 +210,12 @@ class Presence:
             self._deaf = True
             self.leave()
             raise
+
+    def abort(self) -> None:
+        """End another thread's wait in `changes`, which raises ConnectionLost."""
+        wire = self._wire
+        if wire is not None:
+            wire.abort()
 
     def leave(self) -> None:
         self._asked = None

@@ -6,15 +6,14 @@ was current when it was made; and before requests go on, the kernel knows.
 
 from __future__ import annotations
 
-import errno
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from tarbox_core.drivers.presence import Quiet
+from tarbox_core.drivers.presence import Quiet, store
 from tarbox_core.effects import Op
-from tarbox_core.errors import FsError, LayerError, TarboxError
+from tarbox_core.errors import TarboxError
 from tarbox_core.types import Caller
 from tarbox_fuse.kernel import BEYOND, Kernel, Switch, tree_of
 
@@ -98,13 +97,7 @@ class Mover:
 
     def store(self) -> None:
         """Store what is dirty, each file in an operation of its own. LayerError names the first that cannot be."""
-        for opened in self._fs.dirty_files(1 << 62):
-            try:
-                self._verbs.store(opened)
-            except TarboxError as error:
-                path = self._fs.session.names.path(opened.ino) or f"inode {opened.ino}"
-                number = error.errno if isinstance(error, FsError) else errno.EIO
-                raise LayerError(number, f"{path} cannot be stored, so no layer is made or switched: {error}") from error
+        store(self._fs, self._verbs.store)
 
     def refresh(self) -> None:
         self._verbs.run(self._fs.refresh)

@@ -26,34 +26,56 @@ _WRITABLE: Final = 0x200  # PyBUF_WRITE
 _NONE: Final = memoryview(b"")  # of a guest without memory
 
 
+class Exit(wasmtime.ExitTrap):
+    """The guest called proc_exit. `code`: any that fits; wasmtime's own proc_exit takes none from 126 up."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"exit status {code}")
+        self.code = code
+
+
 class Calls(Protocol):
     """What serves the calls: a `World`."""
 
     def call(self, name: str, memory: memoryview, args: Sequence[int]) -> int: ...
 
 
-def add_to_linker(linker: Linker, store: Store, world: Calls) -> None:
+class Bound:
+    """Calls in a linker. `short`: the short way; `code`: of the guest's proc_exit, None before that."""
+
+    def __init__(self, short: bool) -> None:
+        self.short = short
+        self.code: int | None = None
+
+    def exit(self, code: int) -> None:
+        self.code = code & 0xFFFF_FFFF
+        raise Exit(self.code)
+
+
+def add_to_linker(linker: Linker, store: Store, world: Calls) -> Bound:
     """Have `world` serve the guests that this linker makes in `store`: all of preview1.
 
-    Clocks, randomness, sched_yield and proc_exit are wasmtime's own; they ask for `store.set_wasi(WasiConfig())`. A guest
-    that ends through proc_exit raises `wasmtime.ExitTrap` with its code. One world serves one guest, in any thread, but not
-    in several at a time. The linker may shadow what it has from here on.
+    Clocks, randomness, sched_yield and proc_raise are wasmtime's own; they ask for `store.set_wasi(WasiConfig())`. A guest
+    that ends through proc_exit raises a `wasmtime.ExitTrap` with its code. One world serves one guest, in any thread, but
+    not in several at a time. The linker may shadow what it has from here on.
     """
     linker.allow_shadowing = True
     linker.define_wasi()
-    bind(linker, world, CALLS)
+    return bind(linker, world, CALLS)
 
 
-def bind(linker: Linker, world: Calls, calls: Mapping[str, Call], *, raw: bool = True) -> bool:
-    """Define these calls. Returns whether they go the short way; `raw`: try it."""
-    short = _library() if raw else None
+def bind(linker: Linker, world: Calls, calls: Mapping[str, Call], *, short_way: bool = True) -> Bound:
+    """Define these calls, and proc_exit."""
+    short = _library() if short_way else None
+    bound = Bound(short is not None)
     for name, call in calls.items():
         ty = FuncType([ValType.i32() if letter == "i" else ValType.i64() for letter in call.params], [ValType.i32()])
         if short is None:
             linker.define_func(MODULE, name, ty, _boxed(world.call, name, call.params), access_caller=True)
         else:
             short.define(linker, name, ty, _unboxed(short, world.call, name, call.params))
-    return short is not None
+    linker.define_func(MODULE, "proc_exit", FuncType([ValType.i32()], []), bound.exit)
+    return bound
 
 
 # --- the package's own way
@@ -133,9 +155,11 @@ _numbers: Final = itertools.count(1)
 _finalizer_type: Final = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
-@_finalizer_type
-def _finalizer(number: int) -> None:
+def _forget(number: int) -> None:
     _alive.pop(number, None)
+
+
+_finalizer: Final = _finalizer_type(_forget)
 
 
 def _library() -> _Library | None:
