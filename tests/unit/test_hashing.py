@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 from blake3 import blake3
@@ -41,6 +41,29 @@ def test_digests_keeps_the_order(digest: Callable[[hashing.Data], bytes]) -> Non
     blocks = [POOL[i : i + 1500] for i in range(0, 15000, 1500)]
     assert hashing.digests(blocks) == [digest(block) for block in blocks]
     assert hashing.digests([]) == []
+
+
+def test_somebody_else_hashes_where_there_is_no_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def elsewhere(blocks: Sequence[hashing.Data]) -> list[bytes]:
+        asked.append(len(blocks))
+        return [blake3(block).digest() for block in blocks]
+
+    blocks = [b"a", b"", POOL[:5000]]
+    expected = hashing.digests(blocks)
+    hashing.use(elsewhere)
+    try:
+        assert hashing.digests(blocks) == expected
+        assert asked == []  # the wheel is there
+        monkeypatch.setattr(hashing, "_wheel", None)
+        assert hashing.digests(iter(blocks)) == expected
+        assert hashing.digest(b"a") == expected[0]
+        assert asked == [3, 1]
+    finally:
+        hashing.use(None)
+    assert hashing.digests(blocks) == expected
+    assert asked == [3, 1]
 
 
 @pytest.mark.parametrize("size", EDGES)
