@@ -13,7 +13,7 @@ from __future__ import annotations
 import socket
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from struct import Struct
 from typing import Final, NamedTuple
 
@@ -78,13 +78,13 @@ class Wire:
     """A connection. Used by one thread at a time; only `cancel` and `abort` may come from another.
 
     `role` is the role the session works under. Sessions commit asynchronously (see docs/operations.md) unless
-    `synchronous`. Raises ConnectError that says why there is no connection.
+    `synchronous`. `settings` hold for the session as well. Raises ConnectError that says why there is no connection.
 
     `status` is "I" outside of a transaction, "T" inside, "E" inside one that failed. `notifications` holds what
     arrived while something else was read.
     """
 
-    def __init__(self, dsn: Dsn, role: str | None = None, *, synchronous: bool = False) -> None:
+    def __init__(self, dsn: Dsn, role: str | None = None, *, synchronous: bool = False, settings: Mapping[str, str] | None = None) -> None:
         self.dsn = dsn
         self.role = role
         self.status = "I"
@@ -98,7 +98,7 @@ class Wire:
         self._view = memoryview(bytearray(BUFFER))
         self._pos = self._end = 0
         fixed = {"client_encoding": "UTF8"} | ({"options": dsn.options} if dsn.options else {})
-        wanted = {"synchronous_commit": "on" if synchronous else "off"}
+        wanted = {"synchronous_commit": "on" if synchronous else "off", **(settings or {})}
         if role is not None:
             wanted |= {**PLANNING, "role": role}
         try:

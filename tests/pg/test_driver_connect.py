@@ -270,6 +270,22 @@ def test_a_pooler_that_takes_no_settings_lets_the_owner_in(pg_url: str, pooler: 
         wire.close()
 
 
+LIMITS = Statement("limits", "select current_setting('lock_timeout'), current_setting('statement_timeout')", (), ("text", "text"))
+
+
+def test_settings_of_a_session(pg_url: str) -> None:
+    wire = Wire(parse_url(pg_url), "tarbox", settings={"lock_timeout": "7s", "statement_timeout": "9000"})
+    assert wire.execute([LIMITS(), SETTINGS()], begin=True, commit=True) == [[("7s", "9s")], [("tarbox", "off", "force_generic_plan")]]
+    wire.close()
+
+
+def test_settings_of_a_session_behind_a_pooler_that_takes_none(pg_url: str, pooler: list[set[str]]) -> None:
+    wire = Wire(parse_url(pg_url), settings={"lock_timeout": "7s", "statement_timeout": "9000"})
+    assert wire.execute([LIMITS()], begin=True, commit=True) == [[("7s", "9s")]]
+    assert pooler == [{"client_encoding", "synchronous_commit", "lock_timeout", "statement_timeout"}, {"client_encoding"}]
+    wire.close()
+
+
 def test_options_that_a_pooler_drops_are_not_dropped_in_silence(pg_url: str, pooler: list[set[str]]) -> None:
     with pytest.raises(ConnectError, match="options"):
         Wire(parse_url(pg_url + "&options=-c%20work_mem%3D64MB"))
