@@ -234,13 +234,17 @@ class Quiet:
     def __init__(self, until: float | None) -> None:
         self._until = until  # None: there is nobody who waits
 
+    def check(self) -> None:
+        """LayerError (EBUSY) where the patience may be over before what is sent now is committed."""
+        if self._until is not None and time.monotonic() > self._until:
+            raise LayerError(errno.EBUSY, "this took longer than other mounts of the tenant can be made to wait; nothing was changed: try again")
+
     def guard(self, op: Op[R]) -> Op[R]:
         """The operation, refused (LayerError, EBUSY) where the patience may be over before it is committed."""
         try:
             batch = next(op)
             while True:
-                if self._until is not None and time.monotonic() > self._until:
-                    raise LayerError(errno.EBUSY, "this took longer than other mounts of the tenant can be made to wait; nothing was changed: try again")
+                self.check()
                 try:
                     rows = yield batch
                 except Exception as error:
