@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator
+from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import Final, NamedTuple
@@ -42,12 +43,18 @@ class Migration(NamedTuple):
 
 def migrations(folder: Traversable | None = None) -> list[Migration]:
     """Those this program knows, in order. Raises SchemaError when their numbers are not 1, 2, 3, ..."""
-    folder = folder or resources.files("tarbox_core.schema")
+    if folder is None:
+        return _ours()
     found = sorted((item.name, item) for item in folder.iterdir() if _FILE.fullmatch(item.name))
     listed = [Migration(int(name[:4]), name.removesuffix(".sql"), item.read_text("utf-8")) for name, item in found]
     if [migration.number for migration in listed] != list(range(1, len(listed) + 1)) or not listed:
         raise SchemaError(f"this installation of tarbox is damaged: its migrations are {', '.join(name for name, _ in found) or 'missing'}")
     return listed
+
+
+@cache  # also since a WebAssembly component has its files only while it is built
+def _ours() -> list[Migration]:
+    return migrations(resources.files("tarbox_core.schema"))
 
 
 def init(target: SyncDriver | Wire, folder: Traversable | None = None) -> tuple[int, int]:

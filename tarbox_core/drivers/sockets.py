@@ -6,6 +6,7 @@ import os
 import select
 import socket
 import time
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
 from tarbox_core.drivers.dsn import Dsn
@@ -45,8 +46,15 @@ def socket_path(dsn: Dsn) -> str:
 
 
 def tls_attempts(dsn: Dsn) -> list[Tls]:
-    """How to try to connect, in turn, as sslmode says; the next only if the server's rules refused the one before."""
+    """How to try to connect, in turn, as sslmode says; the next only if the server's rules refused the one before.
+
+    A Python without TLS (WebAssembly's) connects without where sslmode lets it; ConnectError where it does not.
+    """
     if socket_path(dsn):
+        return ["no"]
+    if find_spec("_ssl") is None:
+        if dsn.sslmode not in ("disable", "allow", "prefer"):
+            raise ConnectError(f"{dsn.redacted()}: this Python has no TLS, which sslmode={dsn.sslmode} asks for")
         return ["no"]
     return {"disable": ["no"], "allow": ["no", "must"], "prefer": ["try", "no"], "require": ["must"]}.get(dsn.sslmode, [dsn.sslmode])
 
