@@ -53,7 +53,7 @@ def build(bundle: Path = BUNDLE, inputs: Path = INPUTS) -> bool:
 
 def _tools() -> list[tuple[str, Path]]:
     """What else decides how the bundle comes out."""
-    return [(path.relative_to(ROOT).as_posix(), path) for path in sorted([*HERE.glob("*.py"), *LICENSES.iterdir()])]
+    return [(path.relative_to(ROOT).as_posix(), path) for path in sorted([*(HERE / name for name in ("archive.py", "build.py", "packages.py")), *LICENSES.iterdir()])]
 
 
 def _digest(parts: Any) -> str:
