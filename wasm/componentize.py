@@ -32,7 +32,7 @@ DRIVERS: Final = frozenset(
     f"tarbox_core/drivers/{name}.py" for name in ("__init__", "base", "codec", "dsn", "migrate", "packing", "presence", "refusals", "sockets", "sync", "wire")
 )
 # What is imported somewhere, and is not in a component.
-ABSENT: Final = frozenset(("blake3", "fcntl", "getpass", "grp", "pwd", "signal", "subprocess", "fuse"))
+ABSENT: Final = frozenset(("blake3", "fcntl", "grp", "pwd", "signal", "subprocess", "fuse"))
 # What the standard library itself imports late: for host names, help texts, times and errors.
 LATE: Final = ("encodings.idna", "shutil", "_colorize", "_strptime", "textwrap", "traceback")
 _RUN: Final = "from componentize_py import script; raise SystemExit(script())"

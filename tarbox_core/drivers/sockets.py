@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import socket
+import sys
 import time
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
@@ -29,7 +30,7 @@ def system_user() -> str:
 
     try:
         return getpass.getuser()
-    except (KeyError, OSError):
+    except (KeyError, OSError, ImportError):
         raise ConnectError("the database URL names no user, and this process's user has no name") from None
 
 
@@ -68,6 +69,8 @@ def connect(dsn: Dsn, tls: Tls) -> socket.socket:
     stream: socket.socket | None = None
     try:
         if path:
+            if not hasattr(socket, "AF_UNIX"):
+                raise ConnectError(f"{where}: there are no Unix sockets here: name the server's host")
             stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             stream.settimeout(dsn.connect_timeout)
             stream.connect(path)
@@ -91,6 +94,8 @@ def connect(dsn: Dsn, tls: Tls) -> socket.socket:
             raise ConnectError(f"{where}: there is no socket {path}: is the server running?") from None
         if isinstance(error, ConnectionRefusedError):
             raise ConnectError(f"{where}: connection refused by {path or f'{host}:{dsn.port}'}: is the server running there?") from None
+        if sys.platform == "wasi" and (isinstance(error, PermissionError) or (isinstance(error, socket.gaierror) and error.errno == socket.EAI_FAIL)):
+            raise ConnectError(f"{where}: the WebAssembly host does not let this program connect: it must grant TCP and name lookups") from None
         if isinstance(error, socket.gaierror):
             raise ConnectError(f"{where}: no host is called {host}: {error.strerror}") from None
         if isinstance(error, (OSError, UnicodeError)):

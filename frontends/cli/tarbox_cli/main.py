@@ -63,6 +63,8 @@ def _explain(error: Exception) -> int:
         if error.filename is None:  # the host's own calls name their file; what is left is standard output
             _drop_output()
         return _say(describe(error), 1)
+    if isinstance(error, ImportError) and sys.platform == "wasi":
+        return _say("this needs mounts, servers or processes of the host, which WebAssembly has not", 1)
     return _say(f"a fault in tarbox itself: {type(error).__name__}: {error} (TARBOX_DEBUG=1 shows where)", 1)
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, ParamSpec, TypeVar
 
 from tarbox_cli.arguments import UsageError
 from tarbox_core.effects import Op
-from tarbox_core.errors import FsError, LayerError, TarboxError, TenantError
+from tarbox_core.errors import ConnectError, FsError, LayerError, TarboxError, TenantError
 from tarbox_core.types import Attr, Caller, Entry, TenantInfo
 
 if TYPE_CHECKING:
@@ -176,7 +176,10 @@ def database_url(config: Config) -> str:
     """Where the database is; starts the embedded one where none is named."""
     if config.database.url:
         return config.database.url
-    from tarbox_core.drivers import embedded
+    try:
+        from tarbox_core.drivers import embedded
+    except ImportError:
+        raise ConnectError("no database is named (--database-url, TARBOX_DATABASE_URL), and WebAssembly cannot start one of its own") from None
 
     return embedded.start()
 
