@@ -235,8 +235,7 @@ def _apply(mode: int, umask: int, who: str, sign: str, letters: str) -> int:
 
 def owner(word: str) -> tuple[int | None, int | None]:
     """`user`, `user:group`, `:group` or `user:` (the user's own group), by name or number, as (uid, gid)."""
-    import grp
-    import pwd
+    from tarbox_cli.users import find_group, find_user
 
     user, colon, group = word.partition(":")
     uid: int | None = None
@@ -244,18 +243,17 @@ def owner(word: str) -> tuple[int | None, int | None]:
     if not user and not group:
         raise argparse.ArgumentTypeError(f"bad owner {word!r}")
     if user:
-        try:
-            entry = pwd.getpwnam(user)
-            uid = entry.pw_uid
-            gid = entry.pw_gid if colon and not group else None
-        except KeyError:
+        known = find_user(user)
+        if known is not None:
+            uid = known[0]
+            gid = known[1] if colon and not group else None
+        else:
             uid = _number(user, "user")
             if colon and not group:
                 raise argparse.ArgumentTypeError(f"user {user} has no group of its own here: write {user}:GROUP") from None
     if group:
-        try:
-            gid = grp.getgrnam(group).gr_gid
-        except KeyError:
+        gid = find_group(group)
+        if gid is None:
             gid = _number(group, "group")
     return uid, gid
 

@@ -11,8 +11,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from tarbox_cli.arguments import UsageError, count, count_or_none, layer_word, moment, owner, tenant_path
-from tarbox_cli.output import Output, human, iso, quote, user_name
+from tarbox_cli.output import Output, human, iso, quote
 from tarbox_cli.session import Session, administer, enter, settings
+from tarbox_cli.users import user_name
 from tarbox_core import trail
 from tarbox_core.columns import padded, some
 from tarbox_core.layer import SHOWN

@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Container, Iterable, Iterator, Sequence
 from datetime import UTC
-from functools import lru_cache
 from typing import Any, BinaryIO, Final
 
 from tarbox_core.columns import width
@@ -180,26 +179,6 @@ def human(size: float) -> str:
         if size < 1023.5:
             return f"{size:.0f}{unit}"
     return f"{size / 1024:.1f}E"
-
-
-@lru_cache(maxsize=1024)
-def user_name(uid: int) -> str:
-    import pwd
-
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except (KeyError, OverflowError):
-        return str(uid)
-
-
-@lru_cache(maxsize=1024)
-def group_name(gid: int) -> str:
-    import grp
-
-    try:
-        return grp.getgrgid(gid).gr_name
-    except (KeyError, OverflowError):
-        return str(gid)
 
 
 def columns(rows: Sequence[Sequence[bytes]], right: Container[int], gap: bytes = b" ") -> Iterator[bytes]:

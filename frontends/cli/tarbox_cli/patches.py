@@ -9,7 +9,8 @@ import stat
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
-from tarbox_cli.output import group_name, iso, kind, octal, user_name
+from tarbox_cli.output import iso, kind, octal
+from tarbox_cli.users import group_name, user_name
 from tarbox_core.compare import Change
 from tarbox_core.delta.diff import count, diff
 from tarbox_core.delta.hunk import Counts, Hunk

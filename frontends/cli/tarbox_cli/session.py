@@ -15,9 +15,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple, ParamSpec, TypeVar
 
 from tarbox_cli.arguments import UsageError
+from tarbox_cli.users import whoever
 from tarbox_core.effects import Op
 from tarbox_core.errors import ConnectError, FsError, LayerError, TarboxError, TenantError
-from tarbox_core.types import Attr, Caller, Entry, TenantInfo
+from tarbox_core.types import Attr, Entry, TenantInfo
 
 if TYPE_CHECKING:
     from tarbox_cli.config import Config
@@ -50,9 +51,7 @@ class Session:
         self.driver = driver
         self.fs = fs
         self.tenant = tenant
-        self.caller = Caller(os.geteuid(), os.getegid(), tuple(os.getgroups()), os.getpid())
-        self.umask = os.umask(0)
-        os.umask(self.umask)
+        self.caller, self.umask = whoever()
 
     def run(self, path: bytes, verb: Callable[P, Op[R]], *args: P.args, **more: P.kwargs) -> R:
         """Run a verb of the tree in a transaction; an FsError from it tells of `path`."""

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tarbox_cli.arguments import at_layer, count, tenant_path
 from tarbox_cli.layers import called, holder
-from tarbox_cli.output import Output, columns, group_name, human, iso, kind, local, named, octal, quote, text, user_name
+from tarbox_cli.output import Output, columns, human, iso, kind, local, named, octal, quote, text
 from tarbox_cli.session import Session, Tally, enter, join
+from tarbox_cli.users import group_name, user_name
 from tarbox_core.types import Attr
 
 if TYPE_CHECKING:
