@@ -12,6 +12,56 @@ from typing import ClassVar, Final
 
 ENODATA: Final[int] = getattr(_errno, "ENODATA", 0x10000)  # WASI knows none: a number that no other error has
 
+# What callers may be told: by name, Linux's number and our words. Numbers differ between systems, so what is stored is
+# Linux's; words are ours, since the core imports no os and WASI's libc has other ones than glibc.
+_ERRORS: Final = {
+    "EPERM": (1, "operation not permitted"),
+    "ENOENT": (2, "no such file or directory"),
+    "EIO": (5, "input/output error"),
+    "ENXIO": (6, "no data at or after that offset"),
+    "E2BIG": (7, "value too large"),
+    "EBADF": (9, "bad file descriptor"),
+    "EAGAIN": (11, "try again"),
+    "EACCES": (13, "permission denied"),
+    "EBUSY": (16, "busy"),
+    "EEXIST": (17, "file exists"),
+    "EXDEV": (18, "cross-device link"),
+    "ENOTDIR": (20, "not a directory"),
+    "EISDIR": (21, "is a directory"),
+    "EINVAL": (22, "invalid argument"),
+    "ENFILE": (23, "too many open files"),
+    "EFBIG": (27, "file too large"),
+    "ENOSPC": (28, "no space left in the database"),
+    "EROFS": (30, "read-only file system"),
+    "EMLINK": (31, "too many links"),
+    "ERANGE": (34, "result too large"),
+    "ENAMETOOLONG": (36, "name too long"),
+    "ENOTEMPTY": (39, "directory not empty"),
+    "ELOOP": (40, "too many levels of symbolic links"),
+    "ENODATA": (61, "no such attribute"),
+    "ENOTSUP": (95, "operation not supported"),
+    "EOPNOTSUPP": (95, "operation not supported"),  # the same number on Linux, and not everywhere
+    "ESTALE": (116, "stale file handle"),
+}
+_NUMBERS: Final[dict[str, int]] = {name: getattr(_errno, name, ENODATA) for name in _ERRORS}  # of this system
+_LINUX: Final = {_NUMBERS[name]: number for name, (number, _) in _ERRORS.items()}
+_NAMES: Final = {number: name for name, (number, _) in reversed(_ERRORS.items())}
+
+
+def linux_errno(number: int) -> int:
+    """Linux's number for an error that this system gives another; 0 and what we know nothing of stay."""
+    return _LINUX.get(number, number)
+
+
+def errno_name(number: int) -> str:
+    """The name of a stored errno, which is Linux's."""
+    return _NAMES.get(number, str(number))
+
+
+def errno_of(name: str) -> int:
+    """This system's number; EIO's for a name that no caller is told."""
+    return _NUMBERS.get(name, _errno.EIO)
+
 
 class TarboxError(Exception):
     """Anything Tarbox reports to its user. `str()` is one clear line: what is wrong and, where known, what to do."""
@@ -20,34 +70,7 @@ class TarboxError(Exception):
 class FsError(TarboxError):
     """A POSIX failure. `errno` is one of the errno module's numbers; `subject` names the path, name or inode."""
 
-    # The messages are ours: the core imports no os, and WASI's libc words differ from glibc's.
-    _WORDS: ClassVar = {
-        _errno.EPERM: "operation not permitted",
-        _errno.ENOENT: "no such file or directory",
-        _errno.EIO: "input/output error",
-        _errno.EBADF: "bad file descriptor",
-        _errno.EAGAIN: "try again",
-        _errno.EACCES: "permission denied",
-        _errno.EBUSY: "busy",
-        _errno.EEXIST: "file exists",
-        _errno.EXDEV: "cross-device link",
-        _errno.ENOTDIR: "not a directory",
-        _errno.EISDIR: "is a directory",
-        _errno.EINVAL: "invalid argument",
-        _errno.EFBIG: "file too large",
-        _errno.ENOSPC: "no space left in the database",
-        _errno.EROFS: "read-only file system",
-        _errno.EMLINK: "too many links",
-        _errno.ERANGE: "result too large",
-        _errno.ENAMETOOLONG: "name too long",
-        _errno.ENOTEMPTY: "directory not empty",
-        _errno.ELOOP: "too many levels of symbolic links",
-        ENODATA: "no such attribute",
-        _errno.ENXIO: "no data at or after that offset",
-        _errno.EOPNOTSUPP: "operation not supported",
-        _errno.ESTALE: "stale file handle",
-        _errno.E2BIG: "value too large",
-    }
+    _WORDS: ClassVar = {_NUMBERS[name]: words for name, (_, words) in _ERRORS.items()}
 
     def __init__(self, errno: int, subject: bytes | str | int | None = None) -> None:
         self.errno = errno

@@ -9,7 +9,6 @@ What is read here may come from anybody: every reader gives a value or raises Ga
 
 from __future__ import annotations
 
-import errno
 import json
 from collections.abc import Callable, Iterator, Sequence
 from struct import Struct
@@ -27,6 +26,9 @@ from tarbox_core.errors import (
     RetryableError,
     SqlError,
     TarboxError,
+    errno_name,
+    errno_of,
+    linux_errno,
 )
 
 VERSION: Final = 1
@@ -276,7 +278,7 @@ def error(number: int, problem: TarboxError) -> bytes:
     if isinstance(problem, SqlError):
         content |= {"sqlstate": problem.sqlstate, "statement": problem.statement}
     elif isinstance(problem, (FsError, LayerError)):
-        content["errno"] = errno.errorcode.get(problem.errno, "EIO")
+        content["errno"] = errno_name(linux_errno(problem.errno))
     elif isinstance(problem, ConnectionLost):
         content["committing"] = problem.committing
     elif isinstance(problem, GatewayError):
@@ -331,7 +333,7 @@ def _error(content: Any) -> TarboxError:
     """The error that was told, as its class; another TarboxError for one that is not known here."""
     told = content if isinstance(content, dict) else {}
     kind, text = told.get("error"), str(told.get("message", "the gateway failed"))
-    number = getattr(errno, str(told.get("errno", "EIO")), errno.EIO)
+    number = errno_of(str(told.get("errno")))
     if kind in _SQL_ERRORS:
         made = _SQL_ERRORS[kind](str(told.get("sqlstate", "XX000")), text, str(told.get("statement", "")))
         made.args = (text,)  # which has state and statement in it

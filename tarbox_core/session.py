@@ -26,7 +26,7 @@ from weakref import WeakSet
 from tarbox_core import statements as sql
 from tarbox_core.cache import Folders, Lru, Names
 from tarbox_core.effects import Op, Query, Rows, run
-from tarbox_core.errors import FsError, RetryableError
+from tarbox_core.errors import FsError, RetryableError, linux_errno
 from tarbox_core.types import NAME_MAX, Attr, Caller, TenantInfo
 
 if TYPE_CHECKING:
@@ -299,9 +299,9 @@ class Session:
         return (sql.AUDIT(self.tenant, self.layer, operation, ino, path, caller.uid, caller.pid, 0, size, metadata),)
 
     def note(self, caller: Caller, operation: str, ino: int, path: str | None, *, size: int = 0, result: int = 0) -> None:
-        """Remember a read or a failure for the next batch."""
+        """Remember a read or a failure (its errno of this system) for the next batch."""
         if self.audit:
-            self.records.append((self.layer, self.clock(), operation, ino, path, caller.uid, caller.pid, result, size))
+            self.records.append((self.layer, self.clock(), operation, ino, path, caller.uid, caller.pid, linux_errno(result), size))
 
 
 def lock_key(tenant: int, kind: str, ino: int, name: bytes = b"") -> int:

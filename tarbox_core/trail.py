@@ -54,7 +54,7 @@ class Record(NamedTuple):
     path: str | None
     uid: int
     pid: int
-    result: int  # 0 or an errno
+    result: int  # 0 or Linux's number of an errno
     bytes: int
     metadata: dict[str, Any] | None
 

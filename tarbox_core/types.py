@@ -26,6 +26,7 @@ FALLOC_PUNCH_HOLE: Final = 2
 FALLOC_ZERO_RANGE: Final = 16
 SEEK_DATA: Final = 3
 SEEK_HOLE: Final = 4
+S_IFIFO: Final = 0o010000  # the stat module has what the system says, which CPython for WASI has wrong
 R_OK: Final = 4
 W_OK: Final = 2
 X_OK: Final = 1

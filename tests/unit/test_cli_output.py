@@ -79,6 +79,22 @@ def test_sizes_and_times() -> None:
     assert len(output.local(-(1 << 63) + 1)) == 16
 
 
+@pytest.mark.parametrize(
+    ("mode", "word", "shown"),
+    [
+        (0o100640, "file", "-rw-r-----"),
+        (0o041777, "directory", "drwxrwxrwt"),
+        (0o120777, "symlink", "lrwxrwxrwx"),
+        (0o010644, "fifo", "prw-r--r--"),
+        (0o140755, "socket", "srwxr-xr-x"),
+        (0o020600, "character device", "crw-------"),
+        (0o060600, "block device", "brw-------"),
+    ],
+)
+def test_modes_are_what_the_core_stores_whatever_the_system_calls_them(mode: int, word: str, shown: str) -> None:
+    assert (output.kind(mode), output.symbolic(mode)) == (word, shown)
+
+
 def test_errors_are_one_line_whatever_is_in_them() -> None:
     assert output.describe(FsError(2, b"/a\xff")) == "/a\\xff: no such file or directory"
     assert output.describe(FileNotFoundError(2, "No such file or directory", "/x")) == "/x: no such file or directory"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
@@ -16,6 +15,7 @@ from tarbox_cli.session import Session, administer, enter, settings
 from tarbox_cli.users import user_name
 from tarbox_core import trail
 from tarbox_core.columns import padded, some
+from tarbox_core.errors import errno_name
 from tarbox_core.layer import SHOWN
 from tarbox_core.trail import Place, Record, Sum, Wanted
 
@@ -164,7 +164,7 @@ def _local(ns: int) -> str:
 
 def _result(record: Record) -> str:
     if record.result:
-        return errno.errorcode.get(record.result, str(record.result))
+        return errno_name(record.result)
     return f"{human(record.bytes)}B" if record.bytes else "-"
 
 

@@ -16,12 +16,13 @@ from datetime import UTC
 from typing import Any, BinaryIO, Final
 
 from tarbox_core.columns import width
+from tarbox_core.types import S_IFIFO
 
 _PLAIN: Final = re.compile(r"[^\s\"'`$\\|&;<>()*?\[\]#~{}!]+\Z")
 _NUMBER: Final = re.compile(r"\d+(\.\d+)?[KMGTPE]?")  # with the unit of `human`
 _ESCAPES: Final = {0x07: "\\a", 0x08: "\\b", 0x09: "\\t", 0x0A: "\\n", 0x0B: "\\v", 0x0C: "\\f", 0x0D: "\\r", 0x27: "\\'", 0x5C: "\\\\"}
 _TYPES: Final = {
-    stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink", stat.S_IFIFO: "fifo",
+    stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink", S_IFIFO: "fifo",
     stat.S_IFSOCK: "socket", stat.S_IFCHR: "character device", stat.S_IFBLK: "block device",
 }
 
@@ -138,6 +139,11 @@ def named(key: str, name: bytes) -> dict[str, str]:
 def kind(mode: int) -> str:
     """The file type as a word."""
     return _TYPES.get(stat.S_IFMT(mode), "unknown")
+
+
+def symbolic(mode: int) -> str:
+    """As ls shows it: drwxr-xr-x."""
+    return "p" + stat.filemode(mode)[1:] if stat.S_IFMT(mode) == S_IFIFO else stat.filemode(mode)
 
 
 def octal(mode: int) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tarbox_cli.arguments import at_layer, count, tenant_path
 from tarbox_cli.layers import called, holder
-from tarbox_cli.output import Output, columns, human, iso, kind, local, named, octal, quote, text
+from tarbox_cli.output import Output, columns, human, iso, kind, local, named, octal, quote, symbolic, text
 from tarbox_cli.session import Session, Tally, enter, join
 from tarbox_cli.users import group_name, user_name
 from tarbox_core.types import Attr
@@ -149,7 +149,7 @@ def _details(attr: Attr, options: Namespace) -> list[str]:
     if stat.S_ISCHR(attr.mode) or stat.S_ISBLK(attr.mode):
         size = f"{os.major(attr.rdev)},{os.minor(attr.rdev)}"
     user, group = (str(attr.uid), str(attr.gid)) if options.numeric else (user_name(attr.uid), group_name(attr.gid))
-    return [stat.filemode(attr.mode), str(attr.nlink), user, group, size, local(attr.mtime)]
+    return [symbolic(attr.mode), str(attr.nlink), user, group, size, local(attr.mtime)]
 
 
 def _side_by_side(names: list[str], width: int) -> Iterator[str]:
@@ -270,7 +270,7 @@ def _lines(item: Item, layer: Layer | None, xattrs: list[bytes], out: Output) ->
     if stat.S_ISCHR(attr.mode) or stat.S_ISBLK(attr.mode):
         yield "Device", f"{os.major(attr.rdev)},{os.minor(attr.rdev)}"
     yield "Size", f"{attr.size} ({attr.blocks} stored)"
-    yield "Mode", f"{octal(attr.mode)} {stat.filemode(attr.mode)}"
+    yield "Mode", f"{octal(attr.mode)} {symbolic(attr.mode)}"
     yield "Owner", f"{attr.uid} ({user_name(attr.uid)}), group {attr.gid} ({group_name(attr.gid)})"
     yield "Links", str(attr.nlink)
     yield "Inode", str(attr.ino)
