@@ -23,7 +23,7 @@ from tarbox_core.handles import DirHandle, FileHandle
 from tarbox_core.history import Version
 from tarbox_core.layer import HEAD, Branch, Layer, Switched
 from tarbox_core.session import BLOCK_CACHE, Session
-from tarbox_core.types import NAME_MAX, W_OK, Attr, Caller, StatFs, TenantInfo
+from tarbox_core.types import NAME_MAX, S_IFMT, W_OK, Attr, Caller, StatFs, TenantInfo
 
 R = TypeVar("R")
 
@@ -137,7 +137,7 @@ class Filesystem:
 
     def mknod(self, caller: Caller, parent: int, name: bytes, mode: int, rdev: int = 0) -> Op[Attr]:
         """A regular or special file; `mode` carries its type (none: regular)."""
-        if not stat.S_IFMT(mode):
+        if not mode & S_IFMT:
             mode |= stat.S_IFREG
         if stat.S_ISDIR(mode) or stat.S_ISLNK(mode):
             raise FsError(errno.EINVAL, name)

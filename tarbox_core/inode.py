@@ -13,7 +13,7 @@ from tarbox_core import statements as sql
 from tarbox_core.effects import Op, Query, Rows, finish
 from tarbox_core.errors import FsError
 from tarbox_core.session import Session
-from tarbox_core.types import NOW, S_IFIFO, W_OK, Attr, Caller
+from tarbox_core.types import NOW, S_IFIFO, S_IFMT, W_OK, Attr, Caller
 
 ATTR_FIELDS = len(Attr._fields)  # a row may have more columns behind them
 
@@ -63,7 +63,7 @@ def readlink(s: Session, caller: Caller, ino: int) -> Op[bytes]:
 def check_access(s: Session, caller: Caller, ino: int, mask: int) -> Op[None]:
     """access(2). EACCES; EROFS for writing in a read-only session."""
     attr = yield from getattr(s, ino)
-    if mask & W_OK and s.read_only and stat.S_IFMT(attr.mode) not in (S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR):
+    if mask & W_OK and s.read_only and attr.mode & S_IFMT not in (S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR):
         raise FsError(errno.EROFS, ino)
     access.require(caller, attr, mask)
 

@@ -16,7 +16,7 @@ from datetime import UTC
 from typing import Any, BinaryIO, Final
 
 from tarbox_core.columns import width
-from tarbox_core.types import S_IFIFO
+from tarbox_core.types import S_IFIFO, S_IFMT
 
 _PLAIN: Final = re.compile(r"[^\s\"'`$\\|&;<>()*?\[\]#~{}!]+\Z")
 _NUMBER: Final = re.compile(r"\d+(\.\d+)?[KMGTPE]?")  # with the unit of `human`
@@ -138,12 +138,12 @@ def named(key: str, name: bytes) -> dict[str, str]:
 
 def kind(mode: int) -> str:
     """The file type as a word."""
-    return _TYPES.get(stat.S_IFMT(mode), "unknown")
+    return _TYPES.get(mode & S_IFMT, "unknown")
 
 
 def symbolic(mode: int) -> str:
     """As ls shows it: drwxr-xr-x."""
-    return "p" + stat.filemode(mode)[1:] if stat.S_IFMT(mode) == S_IFIFO else stat.filemode(mode)
+    return "p" + stat.filemode(mode)[1:] if mode & S_IFMT == S_IFIFO else stat.filemode(mode)
 
 
 def octal(mode: int) -> str:
