@@ -20,7 +20,8 @@ class Reserved(Exception):
         self.rest = rest
 
 
-def _split(path: bytes, whole: bytes) -> list[bytes]:
+def split(path: bytes, whole: bytes) -> list[bytes]:
+    """The names of a path, without ".". ENAMETOOLONG, EINVAL (NUL); `whole` is what the error names."""
     if len(path) >= PATH_MAX:
         raise FsError(errno.ENAMETOOLONG, whole)
     if b"\0" in path:
@@ -57,7 +58,7 @@ def resolve_parent(s: Session, caller: Caller, path: bytes) -> Op[tuple[Attr, by
 
 def split_last(path: bytes) -> tuple[bytes, bytes]:
     """The path of the directory, and the last name. EINVAL where there is none ("/", "..")."""
-    names = _split(path, path)
+    names = split(path, path)
     last = path.rstrip(b"/").rpartition(b"/")[2]
     if not names or last in (b".", b".."):
         raise FsError(errno.EINVAL if path else errno.ENOENT, path)
@@ -66,8 +67,8 @@ def split_last(path: bytes) -> tuple[bytes, bytes]:
 
 def _walk(s: Session, caller: Caller, path: bytes, *, follow: bool, reserved: bytes = b"") -> Op[list[Attr]]:
     """The inodes from the root to the end of the path, ".." and links taken."""
-    names = _split(path, path)
-    rows = yield from run(sql.WALK(*s.key, ROOT_INO, _plain(names)))
+    names = split(path, path)
+    rows = yield from run(sql.WALK(*s.key, ROOT_INO, plain(names)))
     trail = [found(rows[0], path)]
     fresh = [Attr._make(row) for row in rows[0][1:]]
     links = 0
@@ -86,7 +87,7 @@ def _walk(s: Session, caller: Caller, path: bytes, *, follow: bool, reserved: by
             fresh = []
             continue
         if not fresh:
-            rows = yield from run(sql.WALK(*s.key, here.ino, _plain([name, *names])))
+            rows = yield from run(sql.WALK(*s.key, here.ino, plain([name, *names])))
             fresh = [Attr._make(row) for row in rows[0][1:]]
             if not fresh:
                 raise FsError(errno.ENOENT, path)
@@ -98,7 +99,7 @@ def _walk(s: Session, caller: Caller, path: bytes, *, follow: bool, reserved: by
                 raise FsError(errno.ELOOP, path)
             rows = yield from run(sql.INODE_FULL(*s.key, child.ino))
             target = bytes(rows[0][0][ATTR_FIELDS + 1])
-            names = _split(target, path) + names
+            names = split(target, path) + names
             fresh = []
             if target.startswith(b"/"):
                 trail = trail[:1]
@@ -107,6 +108,6 @@ def _walk(s: Session, caller: Caller, path: bytes, *, follow: bool, reserved: by
     return trail
 
 
-def _plain(names: list[bytes]) -> list[bytes]:
+def plain(names: list[bytes]) -> list[bytes]:
     """The names before the first ".."."""
     return names[: names.index(b"..")] if b".." in names else names

@@ -1,0 +1,180 @@
+"""Walking from a directory along a relative path that may not leave it: absolute paths, ".." above the start, and links that lead out are EPERM.
+
+What doors use whose callers hold a directory and no root (WASI). Nothing here says who may do what beyond that; names and links are the
+facade's, so /.tarbox and the sealed layers in it are walked as through every door.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from tarbox_core import access, path
+from tarbox_core import statements as sql
+from tarbox_core.control import ControlledFilesystem
+from tarbox_core.control_nodes import NAME
+from tarbox_core.effects import Op, finish
+from tarbox_core.errors import FsError
+from tarbox_core.inode import ATTR_FIELDS, found
+from tarbox_core.types import ROOT_INO, SYMLOOP_MAX, X_OK, Attr, Caller
+from tarbox_core.viewing import VIEWS
+
+
+def split_last(relative: bytes) -> tuple[bytes, bytes, bool]:
+    """The directory's path, the last name, and whether a slash follows it. ENOENT (empty), EPERM (absolute), ENAMETOOLONG, EINVAL."""
+    _names(relative)
+    stripped = relative.rstrip(b"/")
+    directory, _, last = stripped.rpartition(b"/")
+    return directory, last, len(stripped) < len(relative)
+
+
+class Walk:
+    """A walk in progress. Each `step` is an operation of one trip; it is run until it answers True. A path without links and
+    ".." takes one.
+
+    Then `attr` is what the path leads to, or None where only its last name is missing, and `parent` and `name` are the directory
+    and name that this is or would be; the start itself has no `name`. `is_folder` says that the path asks for a directory: it ends in a slash
+    or a dot. Steps raise ENOENT (a name in the midst), ENOTDIR, ELOOP (over 40 links), EPERM, EACCES, ENAMETOOLONG.
+    """
+
+    def __init__(self, fs: ControlledFilesystem, caller: Caller, start: int, relative: bytes, *, follow: bool = True) -> None:
+        self._fs = fs
+        self._caller = caller
+        self._path = relative
+        self._names = _names(relative)
+        self._links = 0
+        self._link: Attr | None = None  # to be followed next
+        self._start = start
+        self._trail: list[tuple[Attr, bytes]] = []  # from the start on: inodes, and under which name each was found
+        self._missed = b""
+        self._follow = follow
+        self.is_folder = _asks_for_folder(relative)
+        self.attr: Attr | None = None
+
+    @property
+    def parent(self) -> Attr:
+        return self._trail[-1 if self.attr is None else -2][0]
+
+    @property
+    def name(self) -> bytes:
+        return self._missed if self.attr is None else self._trail[-1][1]
+
+    def step(self) -> Op[bool]:
+        """Go on as far as one trip leads; whether the end is reached. A step may be run again until it has ended."""
+        if self._link is not None:
+            target = yield from self._target(self._link)
+            return self._bend(target)
+        here = self._trail[-1][0].ino if self._trail else self._start
+        if here >= VIEWS or (self._names and here == ROOT_INO and self._names[0] == NAME):
+            return (yield from self._one(here))
+        s = self._fs.session
+        names = path.plain(self._names)
+        rows = yield from finish(sql.WALK(*s.key, here, names))
+        attrs = [Attr._make(row) for row in rows[0]]
+        if not self._trail:
+            self._trail.append((found(rows[0], self._path), b""))
+        return self._advance(attrs[1:], len(names))
+
+    def _one(self, here: int) -> Op[bool]:
+        """A step beyond the tree, or to there: one name at a time."""
+        if not self._trail:
+            start = yield from self._fs.getattr(here)
+            self._trail.append((start, b""))
+            return self._advance([], 0)
+        name = self._names[0]
+        if name == b"..":
+            return self._advance([], 0)
+        try:
+            child = yield from self._fs.lookup(self._caller, here, name)
+        except FsError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            return self._advance([], 1)
+        return self._advance([child], 1)
+
+    def _advance(self, ahead: list[Attr], asked: int) -> bool:
+        """Take the names whose inodes are known. `ahead` are the first of the `asked` names, as far as they are there."""
+        s = self._fs.session
+        while self._names:
+            here, name = self._trail[-1][0], self._names[0]
+            if not here.is_dir:
+                raise FsError(errno.ENOTDIR, self._path)
+            if s.enforce and here.ino < VIEWS:
+                access.require(self._caller, here, X_OK, self._path)
+            if name == b"..":
+                if len(self._trail) == 1:
+                    raise FsError(errno.EPERM, self._path)
+                self._trail.pop()
+                self._names.pop(0)
+                ahead, asked = [], 0
+                continue
+            if here.ino < VIEWS:
+                if s.defer:
+                    s.folders.saw(here, s.clock())
+                waiting = s.waiting.get((here.ino, name)) if s.waiting else None
+                if waiting is not None:
+                    ahead, asked = [waiting.attr()], 1
+            if not ahead:
+                if asked:
+                    return self._missing(here, name)
+                return False
+            child = ahead.pop(0)
+            asked -= 1
+            self._names.pop(0)
+            if child.is_symlink and (self._names or self._follow or self.is_folder):
+                self._link = child
+                return False
+            self._reached(here, name, child)
+        end = self._trail[-1][0]
+        if self.is_folder and not end.is_dir:
+            raise FsError(errno.ENOTDIR, self._path)
+        self.attr = s.current(end) if end.ino < VIEWS else end
+        return True
+
+    def _reached(self, here: Attr, name: bytes, child: Attr) -> None:
+        s = self._fs.session
+        if here.ino < VIEWS and child.ino < VIEWS:
+            s.names.saw(child.ino, here.ino, name)
+            s.absent(here.ino, name)  # no longer
+        self._trail.append((child, name))
+
+    def _missing(self, here: Attr, name: bytes) -> bool:
+        """A name that is not there ends the walk where it is the last one."""
+        if len(self._names) > 1:
+            raise FsError(errno.ENOENT, self._path)
+        if here.ino < VIEWS:
+            self._fs.session.saw_absent(here.ino, name)
+        self._missed = name
+        return True
+
+    def _target(self, link: Attr) -> Op[bytes]:
+        if link.ino >= VIEWS:
+            return (yield from self._fs.readlink(self._caller, link.ino))
+        rows = yield from finish(sql.INODE_FULL(*self._fs.session.key, link.ino))
+        target = rows[0][0][ATTR_FIELDS + 1] if rows[0] else None
+        if target is None:
+            raise FsError(errno.ENOENT, self._path)
+        return bytes(target)
+
+    def _bend(self, target: bytes) -> bool:
+        """Go on along a link's target, from the directory that the link is in."""
+        if self._links == SYMLOOP_MAX:
+            raise FsError(errno.ELOOP, self._path)
+        names = _names(target)
+        self._link = None
+        self._links += 1
+        if not self._names:
+            self.is_folder = self.is_folder or _asks_for_folder(target)
+        self._names = names + self._names
+        return self._advance([], 0)
+
+
+def _names(relative: bytes) -> list[bytes]:
+    if not relative:
+        raise FsError(errno.ENOENT, relative)
+    if relative.startswith(b"/"):
+        raise FsError(errno.EPERM, relative)
+    return path.split(relative, relative)
+
+
+def _asks_for_folder(relative: bytes) -> bool:
+    return relative.endswith((b"/", b"/.", b"/..")) or relative in (b".", b"..")
