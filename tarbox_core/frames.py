@@ -174,7 +174,7 @@ def batch(number: int, transaction: int, queries: Sequence[Query], *, begin: boo
     for statement, values in queries:
         name = statement.name.encode()
         parts.append(bytes((len(name),)) + name)
-        _put(statement.name, *own(statement, values), parts)
+        _put(statement.name, *own(statement, values), parts, parameter=1 + statement.tenant)
     frame = _frame(BATCH, number, parts)
     if len(frame) > REQUEST_MAX:
         raise ValueError(f"{len(frame)} bytes are too many for one batch")
@@ -257,7 +257,7 @@ def rows(number: int, statements: Sequence[Statement], results: Sequence[Rows]) 
     for statement, found in zip(statements, results, strict=True):
         parts.append(_LENGTH.pack(len(found)))
         for row in found:
-            _put(statement.name, statement.returns, row, parts, count=False)
+            _put(statement.name, statement.returns, row, parts)
     size = sum(map(len, parts))
     if size > ANSWER_MAX - _HEAD.size:
         raise GatewayError("too-large", f"an answer of {size} bytes; {ANSWER_MAX} is the limit: ask for less at once")
@@ -354,12 +354,13 @@ def _error(content: Any) -> TarboxError:
 # --- values
 
 
-def _put(name: str, types: Sequence[str], given: Sequence[Any], parts: list[bytes], *, count: bool = True) -> None:
+def _put(name: str, types: Sequence[str], given: Sequence[Any], parts: list[bytes], *, parameter: int = 0) -> None:
+    """A row, or the parameters of a statement from that number on."""
     if len(given) != len(types):
         raise TypeError(f"statement {name}: {len(given)} values, not {len(types)}")
-    if count:
+    if parameter:
         parts.append(_COUNT.pack(len(given)))
-    for number, (kind, value) in enumerate(zip(types, given, strict=True), 1):
+    for number, (kind, value) in enumerate(zip(types, given, strict=True), parameter or 1):
         if value is None:
             parts.append(NULL)
             continue
@@ -367,7 +368,8 @@ def _put(name: str, types: Sequence[str], given: Sequence[Any], parts: list[byte
             ENCODERS[kind](value, parts.append)
         except (TypeError, ValueError, OverflowError, RecursionError) as problem:
             made = TypeError if isinstance(problem, TypeError) else ValueError
-            raise made(f"statement {name}, value {number} ({kind}): {problem}") from None
+            where = f"parameter ${number}" if parameter else f"column {number}"
+            raise made(f"statement {name}, {where} ({kind}): {problem}") from None
 
 
 def values(types: Sequence[str], given: Sequence[Value]) -> Row:
