@@ -40,6 +40,8 @@ class Parser(argparse.ArgumentParser):
 
     command = ""
     takes_layer = True
+    notes = ""  # at the end of --help
+    passes_on = False  # what stands behind the first word is another program's: `args`, options too
     dashed_words = re.compile(r"-\d+(\.\d+)?\Z")  # look like options and are none
 
     def error(self, message: str) -> NoReturn:
@@ -58,9 +60,14 @@ class Parser(argparse.ArgumentParser):
         """As parse_args, with all options first: argparse ends a list of words at the first option behind it."""
         options: list[str] = []
         words: list[str] = []
+        passed: list[str] = []
         rest = iter(argv)
         for token in rest:
-            if token == "--":
+            if self.passes_on and words:
+                passed = [token, *rest]
+            elif token == "--" and self.passes_on:
+                words.extend(word for word in (next(rest, None),) if word is not None)
+            elif token == "--":
                 words.extend(rest)
             elif len(token) < 2 or token[0] != "-" or (self.dashed_words.match(token) and token not in self._option_string_actions):
                 words.append(token)
@@ -73,6 +80,8 @@ class Parser(argparse.ArgumentParser):
             unknown.remove("--")  # ours
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        if self.passes_on:
+            parsed.args = passed
         return parsed
 
     def expects_value(self, token: str) -> bool:
@@ -116,6 +125,35 @@ def host_path(word: str) -> bytes:
 def host_directory(word: str) -> bytes:
     """A directory of the host."""
     return host_path(word)
+
+
+def guest_directory(word: str) -> tuple[bytes, bytes]:
+    """`GUEST` or `GUEST=PATH`: what a guest of `wasi run` finds at a name, and the directory of the tenant that this is."""
+    name, equals, path = word.partition("=")
+    if not name or (equals and not path):
+        raise argparse.ArgumentTypeError(f"bad directory {word!r}: write GUEST or GUEST=PATH, as in /work=/projects/a")
+    return os.fsencode(name), tenant_path(path or name)
+
+
+def variable(word: str) -> tuple[bytes, bytes]:
+    """`NAME=VALUE` of an environment."""
+    name, equals, value = os.fsencode(word).partition(b"=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(f"bad variable {word!r}: write NAME=VALUE")
+    return name, value
+
+
+def seconds(word: str) -> float:
+    """A time to wait: `30`, `0.5`, `10s` or `2m`, more than nothing."""
+    from tarbox_cli.config import duration
+
+    try:
+        found = duration(word)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{word!r} is not a time: {error}") from None
+    if not 0 < found <= 1e9:
+        raise argparse.ArgumentTypeError(f"{word!r} is not a time: more than nothing is needed")
+    return found
 
 
 def tenant_name(word: str) -> str:

@@ -36,6 +36,7 @@ _FILES: Final = "Files of a tenant"
 _TRANSFER: Final = "Between this host and a tenant"
 _HISTORY: Final = "Layers, history and audit"
 _MOUNTS: Final = "Mounts"
+_GUESTS: Final = "WebAssembly"
 _CARE: Final = "Care"
 _SETTINGS: Final = "Settings"
 
@@ -81,6 +82,7 @@ COMMANDS: Final = (
     Command("audit prune", _HISTORY, "auditing", "drop the weeks that are older than the days to keep", "tarbox audit prune --retention-days 90"),
     Command("mount", _MOUNTS, "mounting", "mount a tenant on a directory", "tarbox mount /mnt/tarbox --tenant myagent"),
     Command("umount", _MOUNTS, "mounting", "take a mount away", "tarbox umount /mnt/tarbox"),
+    Command("wasi run", _GUESTS, "wasi", "run a WASI program on a tenant's tree", "tarbox wasi run --tenant myagent --dir /data prog.wasm /data/a.txt"),
     Command("fsck", _CARE, "maintenance", "check a tenant, and repair it", "tarbox fsck --tenant myagent --repair"),
     Command("gc", _CARE, "maintenance", "remove stored blocks that nothing uses any more", "tarbox gc --tenant myagent"),
     Command("database status", _CARE, "maintenance", "tell whether the embedded PostgreSQL runs", "tarbox database status"),

@@ -14,7 +14,19 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 
-from tarbox_cli.arguments import Parser, branch_name, host_directory, host_path, layer_or_path, layer_range, layer_word, link_target, tenant_name, tenant_path
+from tarbox_cli.arguments import (
+    Parser,
+    branch_name,
+    guest_directory,
+    host_directory,
+    host_path,
+    layer_or_path,
+    layer_range,
+    layer_word,
+    link_target,
+    tenant_name,
+    tenant_path,
+)
 from tarbox_cli.commands import COMMANDS, FAMILIES, find
 from tarbox_cli.output import Output
 
@@ -68,7 +80,8 @@ def candidates(before: list[str], typed: str) -> Candidates:
     words, pending = _placed(parser, line.rest)
     if pending is not None:
         return _values(pending, typed, context)
-    found = _option(parser, typed, context) if "--" not in line.rest else None
+    ours = "--" not in line.rest and not (parser.passes_on and words)
+    found = _option(parser, typed, context) if ours else None
     if found is not None:
         return found
     positional = _positional(parser, words)
@@ -110,6 +123,8 @@ def _placed(parser: Parser, words: list[str]) -> tuple[int, argparse.Action | No
                 at += 1
                 if at == len(words):
                     return count, parser._option_string_actions[word if word.startswith("--") else f"-{word[-1]}"]
+        elif parser.passes_on:
+            return count + len(words) - at, None
         else:
             count += 1
         at += 1
@@ -185,6 +200,10 @@ def _values(action: argparse.Action, typed: str, context: _Context) -> Candidate
         return _asked(_branches, typed, context)
     if kind is tenant_path or kind is link_target:
         return _asked(_paths, typed, context)
+    if kind is guest_directory:
+        name, equals, path = typed.rpartition("=")
+        found = _asked(_paths, path, context)
+        return Candidates(found.kind, [(name + equals + word, description) for word, description in found.words])
     return _NOTHING
 
 

@@ -187,7 +187,7 @@ def _help(command: Command) -> str:
 
     parser = parser_of(command)
     parser.description = command.summary[0].upper() + command.summary[1:] + "."
-    parser.epilog = f"example:\n  {command.example}"
+    parser.epilog = f"example:\n  {command.example}" + (f"\n\n{parser.notes}" if parser.notes else "")
     others = family(command.words)
     if others:
         parser.epilog += "\n\nsee also:\n" + "\n".join(f"  tarbox {other.words:<20} {other.summary}" for other in others)

@@ -10,6 +10,8 @@ import contextlib
 import errno
 import heapq
 import os
+import select
+import stat
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 
@@ -146,6 +148,13 @@ class Directory(Descriptor):
         raise Refused(Errno.XDEV if type(to) is not type(self) else Errno.ROFS)
 
 
+def _regular(host: int) -> bool:
+    try:
+        return stat.S_ISREG(os.fstat(host).st_mode)
+    except OSError:  # closed
+        return False
+
+
 class Stdio(Descriptor):
     """A stream of the host: standard input, output or error. Whoever reads or writes it waits without the world's lock."""
 
@@ -156,6 +165,7 @@ class Stdio(Descriptor):
         self._world = world
         self._host = host
         self.filetype = Filetype.CHARACTER_DEVICE if os.isatty(host) else Filetype.UNKNOWN
+        self._regular = _regular(host)
 
     def stat(self) -> Filestat:
         return Filestat(0, self._host, self.filetype, 1, 0)
@@ -168,7 +178,7 @@ class Stdio(Descriptor):
     def write(self, data: bytes | memoryview) -> int:
         while True:
             with self._wait(WRITABLE), contextlib.suppress(BlockingIOError):
-                return os.write(self._host, data)
+                return os.write(self._host, data if self._regular else data[: select.PIPE_BUF])  # a larger write may wait in the middle
 
     @contextlib.contextmanager
     def _wait(self, event: int) -> Iterator[None]:

@@ -9,12 +9,9 @@ import os
 import re
 from typing import Final
 
-from tarbox_core.errors import TarboxError
+from wasmtime import Config, Engine, Func, FuncType, Linker, Module, Store, WasmtimeError, wat2wasm
 
-try:
-    from wasmtime import Config, Engine, Func, FuncType, Linker, MemoryType, Module, Store, WasmtimeError, wat2wasm
-except ImportError as error:
-    raise ImportError("WebAssembly programs need the package wasmtime: pip install 'tarbox[wasi]'") from error
+from tarbox_core.errors import TarboxError
 
 # All that the engine gives without further settings, which the package has none for; the thread that a guest runs in has more.
 WASM_STACK: Final = 2 << 20
@@ -55,14 +52,8 @@ def _config(fuel: bool, cached: bool) -> Config:
     return config
 
 
-def name_of(source: Source) -> str:
-    """What a program is called in errors, and its own argv[0]."""
-    return "program" if isinstance(source, bytes) else os.fspath(source)
-
-
-def load(source: Source, engine: Engine) -> Module:
+def load(source: Source, engine: Engine, name: str) -> Module:
     """Read and compile a program: a file of this host, or its bytes; binary, or text (.wat). ProgramError."""
-    name = name_of(source)
     data = source if isinstance(source, bytes) else _read(os.fspath(source))
     if data[:4] != _MAGIC and data.lstrip()[:1] in (b"(", b";"):
         try:
@@ -99,19 +90,25 @@ def _check_header(name: str, data: bytes) -> None:
         raise ProgramError(f"{name}: a WebAssembly module of an unknown version ({data[4:8].hex(' ')})")
 
 
+def check(module: Module, engine: Engine, name: str) -> None:
+    """See that it is a program, and asks for nothing but what preview1 has. ProgramError names all that is missing."""
+    _check_exports(module, name)
+    linker = Linker(engine)
+    linker.define_wasi()
+    _check_imports(linker, Store(engine), module, name)
+
+
 def instantiate(linker: Linker, store: Store, module: Module, name: str) -> Func:
     """Make the guest, and give its `_start`, which is to be called in the same store. ProgramError.
 
     A start function of the module runs in this, so that a wasmtime.Trap is possible, too.
     """
-    _check_exports(module, name)
-    _check_imports(linker, store, module, name)
     try:
         instance = linker.instantiate(store, module)
     except WasmtimeError as error:
         words = _one_line(error)
-        if "limit" in words and "memor" in words:
-            raise TooLittleMemory(f"{name}: it needs {_first_memory(module)} of memory to begin with, and is allowed less") from error
+        if "memory" in words and "limits" in words:
+            raise TooLittleMemory(f"{name}: {words}") from error
         raise ProgramError(f"{name}: {words}") from error
     start = instance.exports(store)["_start"]
     assert isinstance(start, Func)
@@ -130,12 +127,18 @@ def _check_exports(module: Module, name: str) -> None:
 
 
 def _check_imports(linker: Linker, store: Store, module: Module, name: str) -> None:
-    missing = []
+    missing, other = [], []
     for wanted in module.imports:
+        called = f"{wanted.module}::{wanted.name}"
         try:
-            linker.get(store, wanted.module, wanted.name or "")
+            found = linker.get(store, wanted.module, wanted.name or "")
         except WasmtimeError:
-            missing.append(f"{wanted.module}::{wanted.name}")
+            missing.append(called)
+        else:
+            if not isinstance(found, Func) or _signature(wanted.type) != _signature(found.type(store)):
+                other.append(called)
+    if other:
+        raise ProgramError(f"{name}: it asks for {', '.join(other[:_NAMED])} with other types than those of WASI preview1")
     if not missing:
         return
     shown = ", ".join(missing[:_NAMED]) + (f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else "")
@@ -144,9 +147,8 @@ def _check_imports(linker: Linker, store: Store, module: Module, name: str) -> N
     raise ProgramError(f"{name}: it asks its host for what WASI preview1 does not have: {shown}")
 
 
-def _first_memory(module: Module) -> str:
-    types = [export.type for export in module.exports if isinstance(export.type, MemoryType)]
-    return f"{types[0].limits.min * 65536 / (1 << 20):g} MB" if types else "more"
+def _signature(type_: object) -> tuple[list[str], list[str]] | None:
+    return ([str(one) for one in type_.params], [str(one) for one in type_.results]) if isinstance(type_, FuncType) else None
 
 
 def _one_line(error: WasmtimeError) -> str:

@@ -1,0 +1,215 @@
+"""The command that runs a WebAssembly program on a tenant's tree: wasi run. What runs it is tarbox_wasi's.
+
+Standard output is the guest's own, so what is to be said of a run goes to standard error.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from tarbox_cli.arguments import Parser, UsageError, at_layer, count, guest_directory, host_path, seconds, tenant_path, variable
+from tarbox_cli.output import Output, complain, describe, text
+from tarbox_cli.session import database_url, open_tenant, settings, tenant_info, tenant_of
+from tarbox_core.errors import FsError, TarboxError
+from tarbox_core.types import Caller
+
+if TYPE_CHECKING:
+    from tarbox_cli.commands import Verbs
+    from tarbox_core.compare import Change
+    from tarbox_core.control import ControlledFilesystem
+    from tarbox_core.drivers.base import Driver
+    from tarbox_core.drivers.dsn import Dsn
+    from tarbox_core.layer import Layer
+    from tarbox_wasi import Door, Program, Result, World
+
+_INSIDE: Final = "tarbox:"  # before the path of a program that is a file of the tenant
+_STATUSES: Final = """exit status:
+  the program's own; else 124 out of time, 126 not a program that can be run, 134 a trap or out of fuel, 137 not enough memory
+  to begin with, 130 interrupted, 1 an error of Tarbox itself, 2 bad usage"""
+
+
+def run_arguments(parser: ArgumentParser) -> None:
+    assert isinstance(parser, Parser)
+    parser.passes_on = True
+    parser.add_argument("program", metavar="PROG.wasm", type=host_path, help="a module of WASI preview1; tarbox:/PATH is a file of the tenant")
+    parser.add_argument("args", metavar="ARGS", nargs="*", default=[], help="the program's own arguments and options: all that stands behind it")
+    parser.add_argument(
+        "--dir", dest="dirs", metavar="GUEST[=PATH]", action="append", type=guest_directory, default=[],
+        help="what the program finds at GUEST, a directory of the tenant: PATH, else the one of that name; may be repeated (/)",
+    )  # fmt: skip
+    parser.add_argument("--env", metavar="NAME=VALUE", action="append", type=variable, default=[], help="a variable of its environment, which is empty else")
+    parser.add_argument("--read-only", "-r", action="store_true", help="it can change nothing")
+    parser.add_argument("--checkpoint", action="store_true", help="make a layer before it runs, and tell at the end what changed")
+    parser.add_argument("--fuel", metavar="N", type=count, help="how many instructions it may run, about")
+    parser.add_argument("--memory", metavar="MB", type=count, help="how much memory it may have")
+    parser.add_argument("--timeout", metavar="S", type=seconds, help="for how many seconds it may run")
+    at_layer(parser, "on the tree of a layer, read-only")
+    parser.notes = _STATUSES
+
+
+def run(options: Namespace, out: Output) -> int:
+    dirs = _directories(options)
+    if options.checkpoint and (options.read_only or options.layer is not None):
+        raise UsageError("--checkpoint is for a program that may change something", "wasi run")
+    need_wasmtime()
+    from tarbox_wasi import NOT_RUNNABLE, ProgramError, entered
+
+    source = os.fsdecode(options.program)
+    try:
+        program = None if source.startswith(_INSIDE) else _load(options, source)
+        with _tenant(options) as (dsn, driver, fs):
+            caller = Caller(os.geteuid(), os.getegid(), tuple(os.getgroups()), os.getpid())
+            if program is None:
+                program = _load(options, source, _stored(driver, fs, caller, tenant_path(source.removeprefix(_INSIDE))))
+            with entered(dsn, driver, fs, caller) as door, _signals():
+                return _run(options, program, door, dirs)
+    except ProgramError as error:
+        complain(describe(error))
+        return NOT_RUNNABLE
+
+
+def need_wasmtime() -> None:
+    """TarboxError where what runs programs is not installed."""
+    try:
+        import tarbox_wasi  # noqa: F401
+    except ImportError as error:
+        if error.name != "wasmtime":
+            raise
+        raise TarboxError(str(error)) from None
+
+
+def _directories(options: Namespace) -> dict[bytes, bytes]:
+    dirs: dict[bytes, bytes] = {}
+    for name, path in options.dirs or [(b"/", b"/")]:
+        if name in dirs:
+            raise UsageError(f"--dir names {text(name)} twice", "wasi run")
+        dirs[name] = path
+    return dirs
+
+
+def _load(options: Namespace, name: str, data: bytes | None = None) -> Program:
+    from tarbox_wasi import Program
+
+    return Program(name if data is None else data, name=name, fuel=options.fuel, memory=options.memory and options.memory << 20)
+
+
+@contextmanager
+def _tenant(options: Namespace) -> Iterator[tuple[Dsn, Driver, ControlledFilesystem]]:
+    from tarbox_core.drivers.dsn import parse_url
+
+    config = settings(options)
+    url = database_url(config)
+    info = tenant_info(config, url, tenant_of(config, url))
+    read_only = options.read_only or options.layer is not None
+    driver, fs = open_tenant(config, url, info, read_only=read_only, defer=not read_only, pool_size=2, layer=options.layer)
+    try:
+        yield parse_url(url, os.environ), driver, fs
+    finally:
+        driver.close()
+
+
+def _stored(driver: Driver, fs: ControlledFilesystem, caller: Caller, path: bytes) -> bytes:
+    """What a file of the tenant holds."""
+    try:
+        attr = driver.run(lambda: fs.resolve(caller, path))
+        opened = driver.run(lambda: fs.open(caller, attr.ino))
+        try:
+            return driver.run(lambda: opened.read(caller, 0, attr.size))
+        finally:
+            driver.run(lambda: opened.release(caller))
+    except FsError as error:
+        raise FsError(error.errno, path) from error
+
+
+def _run(options: Namespace, program: Program, door: Door, dirs: dict[bytes, bytes]) -> int:
+    door.preopens(dirs)  # an error in them before a layer is made
+    layer = door.checkpoint(f"before wasi run {os.path.basename(program.name)}") if options.checkpoint else None
+    if layer is not None and not options.json:
+        complain(f"layer {layer.short} made: `tarbox layer switch {layer.short}` brings this tree back")
+    args = [os.fsencode(word) for word in (os.path.basename(program.name), *options.args)]
+    with door.guest(args=args, env=dict(options.env), dirs=dirs) as world:
+        result = program.run(world, timeout=options.timeout)
+        if not options.json:
+            _explain(options, program, result)
+        _troubles(world)
+    changes = None if layer is None else door.changes(layer)
+    if options.json:
+        _document(result, layer, changes)
+    elif changes is not None:
+        _changed(changes)
+    return result.exit_code & 0xFF
+
+
+def _explain(options: Namespace, program: Program, result: Result) -> None:
+    """What ended a run, where it was not the program itself."""
+    match result.reason:
+        case "exit":
+            return
+        case "time":
+            complain(f"{program.name}: ended, because {options.timeout:g} s are over")
+        case "memory":
+            complain(f"{program.name}: it needs more than the {options.memory} MB of memory that it may have: {result.trap}")
+        case "fuel":
+            complain(f"{program.name}: out of fuel: it ran {options.fuel} instructions")
+        case "trap":
+            what, _, backtrace = (result.trap or "").partition("\n")
+            limited = f" (it may have {options.memory} MB of memory)" if options.memory else ""
+            complain(f"{program.name}: trap: {what}{limited}")
+            for line in backtrace.splitlines():
+                sys.stderr.write(f"{line}\n")
+
+
+def _troubles(world: World) -> None:
+    """What failed in the database, of which the guest was told no more than EIO."""
+    if world.trouble is not None:
+        complain(f"the program met an input/output error: {world.trouble}")
+
+
+def _changed(changes: list[Change]) -> None:
+    from tarbox_core.listing import name_status
+
+    for line in name_status(changes):
+        sys.stderr.write(f"{line}\n")
+    if not changes:
+        complain("nothing changed")
+
+
+def _document(result: Result, layer: Layer | None, changes: list[Change] | None) -> None:
+    from tarbox_cli.comparing import described
+    from tarbox_core.listing import layer_value
+
+    shown = {
+        **result._asdict(), "layer": None if layer is None else layer_value(layer),
+        "changes": None if changes is None else [described(change) for change in changes],
+    }  # fmt: skip
+    sys.stderr.flush()
+    errors = Output(sys.stderr.buffer, False)
+    errors.json(shown)
+    errors.flush()
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the guest as Ctrl-C does, so that what it wrote is stored."""
+
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    ours = threading.current_thread() is threading.main_thread()  # no other may
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP) if ours}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+VERBS: Verbs = {"wasi run": (run_arguments, run)}

@@ -1,0 +1,4 @@
+;; Never ends, and calls nothing.
+(module
+  (memory (export "memory") 1)
+  (func (export "_start") (loop $forever (br $forever))))
