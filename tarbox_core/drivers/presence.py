@@ -23,16 +23,18 @@ import errno
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from typing import Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from tarbox_core import statements as sql
 from tarbox_core.drivers.base import Driver
-from tarbox_core.drivers.dsn import Dsn
-from tarbox_core.drivers.wire import Wire
 from tarbox_core.effects import Op, finish
 from tarbox_core.errors import ConnectionLost, FsError, LayerError, TarboxError
 from tarbox_core.filesystem import Filesystem, OpenFile
 from tarbox_core.session import Session, feed, lock_key, presence_lock
+
+if TYPE_CHECKING:
+    from tarbox_core.drivers.dsn import Dsn
+    from tarbox_core.drivers.wire import Wire
 
 R = TypeVar("R")
 
@@ -123,7 +125,7 @@ class Presence:
         with self._losing():
             if self._wire is None or not self._wire.alive():
                 self._deaf = self._deaf or self._wire is not None
-                self._wire = Wire(self._dsn, self._fs.tenant.role)
+                self._wire = _connect(self._dsn, self._fs)
                 self._wire.script(f"listen {feed(s.tenant)}")
                 stands_on = s.view_lock(s.layer) if s.view else s.branch_lock(s.head)
                 self._wire.execute([sql.PRESENT(key), sql.PRESENT(stands_on)], begin=True, commit=True)
@@ -224,6 +226,12 @@ class Presence:
             self._wire = None
 
 
+def _connect(dsn: Dsn, fs: Filesystem) -> Wire:
+    from tarbox_core.drivers.wire import Wire  # which a client of a gateway does without
+
+    return Wire(dsn, fs.tenant.role)
+
+
 def _say(wire: Wire, s: Session, *words: object) -> None:
     wire.execute([sql.TELL(feed(s.tenant), " ".join(map(str, (s.id, *words))))], begin=True, commit=True)
 
@@ -279,7 +287,7 @@ def quiet(dsn: Dsn, driver: Driver, fs: Filesystem, *, mine: int = 0, timeout: f
         yield Quiet(None)
         return
     s.alone = False  # so that the move is told
-    wire = Wire(dsn, fs.tenant.role)
+    wire = _connect(dsn, fs)
     try:
         wire.script(f"listen {feed(s.tenant)}")
         deadline = time.monotonic() + timeout

@@ -106,12 +106,29 @@ def no_arguments(parser: argparse.ArgumentParser) -> None:
     """For commands that take nothing beyond the options of every command."""
 
 
+_standing = b"/"
+
+
+def standing() -> bytes:
+    """Where paths in the tenant start that do not begin with a slash: the root, or where a shell stands."""
+    return _standing
+
+
+def stand(path: bytes) -> None:
+    global _standing
+    _standing = path
+
+
+def from_here(path: bytes) -> bytes:
+    return path if path.startswith(b"/") else _standing.rstrip(b"/") + b"/" + path
+
+
 def tenant_path(word: str) -> bytes:
-    """A path in the tenant. It starts at the root whether or not it says so; a trailing slash is kept."""
+    """A path in the tenant. Outside of a shell it starts at the root whether or not it says so; a trailing slash is kept."""
     path = os.fsencode(word)
     if not path:
         raise argparse.ArgumentTypeError("a path may not be empty")
-    return path if path.startswith(b"/") else b"/" + path
+    return from_here(path)
 
 
 def host_path(word: str) -> bytes:
@@ -288,7 +305,7 @@ def owner(word: str) -> tuple[int | None, int | None]:
         else:
             uid = _number(user, "user")
             if colon and not group:
-                raise argparse.ArgumentTypeError(f"user {user} has no group of its own here: write {user}:GROUP") from None
+                raise argparse.ArgumentTypeError(f"user {user} has no group of its own here: write {user}:GROUP")
     if group:
         gid = find_group(group)
         if gid is None:

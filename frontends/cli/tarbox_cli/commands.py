@@ -16,6 +16,8 @@ Arguments = Callable[[ArgumentParser], None]
 Run = Callable[[Namespace, Output], int | None]
 Verbs = dict[str, tuple[Arguments, Run]]
 
+GATEWAY: Final = "TARBOX_GATEWAY"  # set inside a WASI guest: the file that leads to its tenant
+
 
 class Command(NamedTuple):
     words: str  # as typed: "ls", "tenant create"
@@ -23,6 +25,11 @@ class Command(NamedTuple):
     file: str
     summary: str
     example: str
+
+    @property
+    def inside(self) -> bool:
+        """Whether a WASI guest can run it: it asks for no more than a tenant's tree."""
+        return (self.group in (_FILES, _HISTORY) and self.words != "audit prune") or self.words == "fsck"
 
     def load(self) -> tuple[Arguments, Run]:
         from importlib import import_module

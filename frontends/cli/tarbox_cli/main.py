@@ -45,6 +45,9 @@ def _say(message: str, status: int) -> int:
 
 def _drop_output() -> None:
     """Let the interpreter flush what is left of standard output to nowhere at exit, without a word."""
+    if not hasattr(os, "dup2"):  # WebAssembly
+        sys.stdout = None
+        return
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.close(nowhere)
@@ -64,13 +67,14 @@ def _explain(error: Exception) -> int:
             _drop_output()
         return _say(describe(error), 1)
     if isinstance(error, ImportError) and sys.platform == "wasi":
-        return _say("this needs mounts, servers or processes of the host, which WebAssembly has not", 1)
+        return _say("this needs files, mounts or processes of the host, which WebAssembly has not", 1)
     return _say(f"a fault in tarbox itself: {type(error).__name__}: {error} (TARBOX_DEBUG=1 shows where)", 1)
 
 
 def _dispatch(argv: list[str], out: Output) -> int:
     from tarbox_cli.arguments import HelpWanted, UsageError
-    from tarbox_cli.commands import FAMILIES, find
+    from tarbox_cli.commands import FAMILIES, GATEWAY, find
+    from tarbox_core.errors import TarboxError
 
     sys.setrecursionlimit(50_000)  # directories are nested deeper than Python's default, which spares no stack since 3.11
     if argv[:1] == ["__complete"]:
@@ -79,6 +83,8 @@ def _dispatch(argv: list[str], out: Output) -> int:
         return answer(argv[1:], out)
     line = begun(argv)
     command = find(line.name)
+    if command is not None and os.environ.get(GATEWAY) and not command.inside:
+        raise TarboxError(f"{command.words} needs the host's files, mounts or database, which a guest does not see: run it outside")
     try:
         options = common_parser().parse(line.options)
         if options.version:
@@ -197,10 +203,12 @@ def _help(command: Command) -> str:
 
 def _overview(name: str) -> str:
     """Every command, or those of the family of that name."""
-    from tarbox_cli.commands import COMMANDS, FAMILIES, family
+    from tarbox_cli.commands import COMMANDS, FAMILIES, GATEWAY, family
 
     only = name if name in FAMILIES else None
     shown = family(only) if only else list(COMMANDS)
+    if os.environ.get(GATEWAY):
+        shown = [command for command in shown if command.inside]
     lines = [f"usage: tarbox [--tenant NAME] [--branch NAME] [--database-url URL] [--config FILE] [--json] {only or 'COMMAND'} ..."]
     if only is None:
         lines += ["", "A filesystem for AI agents that lives in PostgreSQL: every agent gets a tenant, a tree of its own."]

@@ -7,7 +7,7 @@ import stat
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
-from tarbox_cli.arguments import link_target, tenant_path
+from tarbox_cli.arguments import from_here, link_target, tenant_path
 from tarbox_cli.files import give_attributes, make_directory, open_for_writing, opened, refuse_special
 from tarbox_cli.output import Output, text
 from tarbox_cli.session import PIECE, Place, Refused, Session, Tally, enter, join
@@ -245,7 +245,7 @@ def ln(options: Namespace, out: Output) -> int:
                 place = session.place(options.link) if itself and itself.is_symlink else session.target(options.link, content, len(options.targets) > 1)
                 source = None
                 if not options.symbolic:
-                    path = content if content.startswith(b"/") else b"/" + content
+                    path = from_here(content)
                     source = session.attr(path, follow=False)
                     if source.is_dir:
                         raise FsError(errno.EPERM, path)

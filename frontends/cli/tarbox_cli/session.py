@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple, ParamSpec, TypeVar
 
 from tarbox_cli.arguments import UsageError
+from tarbox_cli.commands import GATEWAY
 from tarbox_cli.users import whoever
 from tarbox_core.effects import Op
 from tarbox_core.errors import ConnectError, FsError, LayerError, TarboxError, TenantError
@@ -22,6 +23,7 @@ from tarbox_core.types import Attr, Entry, TenantInfo
 
 if TYPE_CHECKING:
     from tarbox_cli.config import Config
+    from tarbox_core.control import ControlledFilesystem
     from tarbox_core.drivers.base import Driver
     from tarbox_core.drivers.dsn import Dsn
     from tarbox_core.drivers.sync import SyncDriver
@@ -44,9 +46,12 @@ class Place(NamedTuple):
 
 
 class Session:
-    """A tenant's tree, opened. Every verb here raises FsError with the path that it was given."""
+    """A tenant's tree, opened. Every verb here raises FsError with the path that it was given.
 
-    def __init__(self, dsn: Dsn, driver: Driver, fs: Filesystem, tenant: TenantInfo) -> None:
+    `dsn` is None inside a guest, where the host sees to it that other doors are quiet while a head moves.
+    """
+
+    def __init__(self, dsn: Dsn | None, driver: Driver, fs: Filesystem, tenant: TenantInfo) -> None:
         self.dsn = dsn
         self.driver = driver
         self.fs = fs
@@ -64,6 +69,8 @@ class Session:
         """Run a verb that moves the branch's head, durably. Mounts on the branch store what they hold before, and wait."""
         from tarbox_core.drivers.presence import quiet
 
+        if self.dsn is None:
+            return self.harden(verb, *args, **more)
         with quiet(self.dsn, self.driver, self.fs) as others:
             return self.driver.run(lambda: others.guard(verb(*args, **more)), durable=True)
 
@@ -257,8 +264,19 @@ def tenant_info(config: Config, url: str, name: str) -> TenantInfo:
 
 def open_tenant(
     config: Config, url: str, info: TenantInfo, *, read_only: bool, defer: bool = False, pool_size: int = 1, layer: str | None = None
-) -> tuple[Driver, Filesystem]:
+) -> tuple[Driver, ControlledFilesystem]:
     """The tenant's tree on the configured branch, under the tenant's own role; `layer`: as it was in that layer, read-only."""
+    driver = connect(config, url, info.role, pool_size)
+    try:
+        return driver, _tree(config, driver, info, config.branch, read_only=read_only, defer=defer, layer=layer)
+    except BaseException:
+        driver.close()
+        raise
+
+
+def _tree(
+    config: Config, driver: Driver, info: TenantInfo, branch: str, *, read_only: bool, defer: bool, layer: str | None
+) -> ControlledFilesystem:
     from tarbox_core import tenant
     from tarbox_core.control import ControlledFilesystem
 
@@ -268,15 +286,25 @@ def open_tenant(
             block_cache=config.cache.block_size, defer=defer,
         )  # fmt: skip
 
-    driver = connect(config, url, info.role, pool_size)
-    try:
-        fs = tree(driver.run(lambda: tenant.attach(info, config.branch)), False)
-        if layer is not None:
-            fs = tree(driver.run(lambda: fs.view(layer)), True)
-    except BaseException:
-        driver.close()
-        raise
-    return driver, fs
+    fs = tree(driver.run(lambda: tenant.attach(info, branch)), False)
+    return fs if layer is None else tree(driver.run(lambda: fs.view(layer)), True)
+
+
+@contextmanager
+def _reach(options: Namespace, config: Config) -> Iterator[tuple[Dsn | None, Driver, TenantInfo, str]]:
+    """The database under the tenant's own role, with where it is, the tenant, and the branch to work on."""
+    if os.environ.get(GATEWAY):
+        from tarbox_cli.inside import reach
+
+        with reach(options) as (gateway, info):
+            yield None, gateway, info, options.branch or info.head
+        return
+    from tarbox_core.drivers.dsn import parse_url
+
+    url = database_url(config)
+    info = tenant_info(config, url, tenant_of(config, url))
+    with connect(config, url, info.role) as driver:
+        yield parse_url(url, os.environ), driver, info, config.branch
 
 
 @contextmanager
@@ -284,15 +312,12 @@ def enter(options: Namespace, *, changes: bool, layer: str | None = None) -> Ite
     """A tenant's tree; `layer`: as it was in that layer. With `changes`, what was changed is durable when the block ends,
     also when it ends in an FsError."""
     from tarbox_core.drivers import presence
-    from tarbox_core.drivers.dsn import parse_url
 
     config = settings(options)
-    url = database_url(config)
-    info = tenant_info(config, url, tenant_of(config, url))
-    driver, fs = open_tenant(config, url, info, read_only=not changes, defer=changes, layer=layer)
-    try:
+    with _reach(options, config) as (dsn, driver, info, branch):
+        fs = _tree(config, driver, info, branch, read_only=not changes, defer=changes, layer=layer)
         presence.look(driver, fs)
-        session = Session(parse_url(url, os.environ), driver, fs, info)
+        session = Session(dsn, driver, fs, info)
         try:
             yield session
         except (FsError, OSError):
@@ -301,8 +326,6 @@ def enter(options: Namespace, *, changes: bool, layer: str | None = None) -> Ite
         session.finish(changes)
         if layer is not None:
             driver.run(fs.current)  # a LayerError where it was removed meanwhile, so that what was shown may be no whole
-    finally:
-        driver.close()
 
 
 class Refused(TarboxError):

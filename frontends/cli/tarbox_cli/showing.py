@@ -9,7 +9,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tarbox_cli.arguments import at_layer, count, tenant_path
+from tarbox_cli.arguments import at_layer, count, standing, tenant_path
 from tarbox_cli.layers import called, holder
 from tarbox_cli.output import Output, columns, human, iso, kind, local, named, octal, quote, symbolic, text
 from tarbox_cli.session import Session, Tally, enter, join
@@ -75,7 +75,7 @@ def ls_arguments(parser: ArgumentParser) -> None:
 
 def ls(options: Namespace, out: Output) -> int:
     tally = Tally()
-    paths: list[bytes] = options.paths or [b"/"]
+    paths: list[bytes] = options.paths or [standing()]
     objects: list[dict[str, Any]] = []
     with enter(options, changes=False, layer=options.layer) as session:
         files: list[Item] = []
@@ -181,7 +181,7 @@ def tree(options: Namespace, out: Output) -> int:
     objects = []
     counts = [0, 0]
     with enter(options, changes=False, layer=options.layer) as session:
-        for path in options.paths or [b"/"]:
+        for path in options.paths or [standing()]:
             with tally.each():
                 root = _item(session, path, path, session.attr(path), True)
                 if options.json:
