@@ -76,9 +76,10 @@ def wasi(session: nox.Session) -> None:
 
 @nox.session
 def wasm(session: nox.Session) -> None:
-    """Build the WASI guest, where it is not up to date."""
+    """Build the WASI guest and the component, where they are not up to date."""
     _install(session)
     session.run("python", "wasm/build.py", *session.posargs)
+    session.run("python", "wasm/componentize.py")
 
 
 @nox.session

@@ -3,7 +3,7 @@
 `pg_server` is one embedded PostgreSQL for the whole run, in a temporary directory, with fsync off; TARBOX_TEST_PG=16|18
 picks its version. `pg_url` is a fresh, empty database for each test, `pg_url_module` one for each test file, both owned
 by the role `tarbox`. `pg_server.template(...)` keeps a filled database to be copied. A test that needs a server of its
-own (with fsync, or to kill it) starts one in `server_home`.
+own (with fsync, or to kill it) starts one in `server_home`. `strict` is one for each test file that listens on TCP.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import random
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -21,6 +22,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from tarbox_core.drivers import embedded
+from tarbox_core.drivers.dsn import Dsn, parse_url
+from tarbox_core.drivers.wire import Wire
 
 FAST = {"fsync": "off", "full_page_writes": "off", "max_wal_size": "1GB", "shared_buffers": "128MB"}
 
@@ -125,3 +128,22 @@ def server_home() -> Iterator[Path]:
     finally:
         embedded.stop(home)
         shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dsn]:
+    """A server that listens on TCP, at a loopback address of its own, and wants passwords there."""
+    home = Path(f"/tmp/tarbox-test-{os.getpid()}-strict")
+    home.mkdir(mode=0o711)
+    address = f"127.{random.randrange(1, 255)}.{random.randrange(256)}.{random.randrange(1, 255)}"
+    try:
+        url = embedded.start(home / "pg", settings={"listen_addresses": address, "fsync": "off", "max_connections": "12"})
+        hba = home / "pg/data/pg_hba.conf"
+        hba.write_text(hba.read_text() + "host all nobody all reject\nhost all all all scram-sha-256\n")
+        admin = Wire(parse_url(url.replace("tarbox@", "postgres@")))
+        admin.script("alter role tarbox password 's3cret'; create role plain login; select pg_reload_conf()")
+        admin.close()
+        yield Dsn(host=address, database="tarbox", user="tarbox", password="s3cret")
+    finally:
+        embedded.stop(home / "pg")
+        shutil.rmtree(home)

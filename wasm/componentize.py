@@ -13,26 +13,29 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Container
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-from archive import PACKAGES
+import archive
+from archive import PACKAGES, ROOT
 from packages import BuildError
 
 HERE: Final = Path(__file__).resolve().parent
 OURS: Final = HERE / "component"
+PROJECT: Final = ROOT / "pyproject.toml"  # which says the version
 REQUIREMENTS: Final = OURS / "requirements.txt"
 DIST: Final = HERE / "dist"
 COMPONENT: Final = DIST / "component.wasm"
 
-# Doors to the host that a component does not have: its mounts, its engines, its shells.
-OUTSIDE: Final = frozenset(f"tarbox_cli/{name}.py" for name in ("__main__", "completion", "guest", "mounting", "wasi"))
-DRIVERS: Final = frozenset(
-    f"tarbox_core/drivers/{name}.py" for name in ("__init__", "base", "codec", "dsn", "migrate", "packing", "presence", "refusals", "sockets", "sync", "wire")
-)
+# Commands whose work is on the host's own files, processes and mounts.
+OUTSIDE: Final = archive.OUTSIDE - {"completion.py", "tenants.py"}
 # What is imported somewhere, and is not in a component.
-ABSENT: Final = frozenset(("blake3", "fcntl", "grp", "pwd", "signal", "subprocess", "fuse"))
+ABSENT: Final = frozenset((
+    "asyncio", "blake3", "fcntl", "grp", "pwd", "signal", "subprocess",
+    "tarbox_core.drivers.aio", "tarbox_core.drivers.embedded", "tarbox_core.drivers.postgres_wheel", "tarbox_core.drivers.serving",
+))  # fmt: skip
 # What the standard library itself imports late: for host names, help texts, times and errors.
 LATE: Final = ("encodings.idna", "shutil", "_colorize", "_strptime", "textwrap", "traceback")
 _RUN: Final = "from componentize_py import script; raise SystemExit(script())"
@@ -43,14 +46,15 @@ def build(out: Path = COMPONENT) -> bool:
     out.parent.mkdir(parents=True, exist_ok=True)
     with REQUIREMENTS.open("rb") as pins:
         fcntl.flock(pins, fcntl.LOCK_EX)  # one build at a time
-        sources = _digest()
+        inside = contents()
+        sources = _digest(inside)
         stamp = out.with_suffix(".json")
         if _stamped(out, stamp) == sources:
             return False
         tools = install(REQUIREMENTS)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=".component-") as made:
             new = Path(made, "component.wasm")
-            _componentize(tools, _stage(Path(made, "stage")), new)
+            _componentize(tools, _stage(inside, Path(made, "stage")), new)
             content = {"sources": sources, "sha256": hashlib.sha256(new.read_bytes()).hexdigest()}
             stamp.unlink(missing_ok=True)
             new.rename(out)
@@ -69,30 +73,54 @@ def install(requirements: Path) -> Path:
         done = subprocess.run([sys.executable, *command, "--target", f"{made}/new", "-r", requirements], capture_output=True, text=True)
         if done.returncode:
             said = [line for line in done.stderr.splitlines() if "error" in line.lower()] or [f"pip ended with {done.returncode}"]
-            raise BuildError(f"{requirements.relative_to(HERE)} cannot be installed: {said[0]}")
+            raise BuildError(f"{requirements.name} cannot be installed: {said[0]}")
         Path(made, "new").rename(folder)
     return folder
 
 
-def modules() -> Iterator[tuple[str, Path]]:
-    """(path in the component, source) of our own packages, sorted; the schema, too."""
-    for package, folder in sorted(PACKAGES.items()):
-        for source in sorted([*folder.rglob("*.py"), *folder.rglob("*.sql")]):
-            name = f"{package}/{source.relative_to(folder).as_posix()}"
-            if name not in OUTSIDE and (name in DRIVERS or not name.startswith("tarbox_core/drivers/")):
-                yield name, source
+class Contents(NamedTuple):
+    """What goes into a component."""
+
+    files: dict[str, Path]  # our sources, by their path in it
+    imports: list[str]  # every module that they import anywhere
 
 
-def _inputs() -> Iterator[tuple[str, Path]]:
-    yield from modules()
-    for path in (Path(__file__), *sorted(OURS.rglob("*"))):
-        if path.is_file() and path.suffix != ".pyc":
-            yield path.relative_to(HERE).as_posix(), path
+def contents() -> Contents:
+    """All that the command line may ever import."""
+    roots = sorted(PACKAGES.values())
+    sources = {root: [path for path in root.rglob("*.py") if root.name != "tarbox_cli" or path.name not in OUTSIDE] for root in roots}
+    ours = {_module(path.relative_to(root.parent)): path for root, paths in sources.items() for path in paths}
+    found: set[str] = set()
+    left = {name for name in ours if name.startswith("tarbox_cli")}
+    while left:
+        name = left.pop()
+        found.add(name)
+        if name in ours:
+            left |= {inner for inner in imported(ours[name].read_text(), ours) if inner in ours or not inner.startswith("tarbox_")} - found - ABSENT
+    files = sorted({ours[name] for name in found & ours.keys()}.union(*(root.rglob("*.sql") for root in roots)))
+    return Contents({path.relative_to(root.parent).as_posix(): path for root in roots for path in files if root in path.parents}, sorted(found))
 
 
-def _digest() -> str:
+def imported(source: str, ours: Container[str] = ()) -> set[str]:
+    """The modules that a source imports anywhere, in functions, too. `ours`: modules that may be imported from their package by name."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(inner for alias in node.names if (inner := f"{node.module}.{alias.name}") in ours)}
+    return names
+
+
+def _module(path: Path) -> str:
+    return ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+
+
+def _digest(inside: Contents) -> str:
     """One sha256 over names and contents of all that decides how the component comes out."""
-    return hashlib.sha256(b"".join(hashlib.sha256(name.encode() + b"\0" + path.read_bytes()).digest() for name, path in _inputs())).hexdigest()
+    ours = [Path(__file__), PROJECT, *(path for path in sorted(OURS.rglob("*")) if path.is_file() and path.suffix != ".pyc")]
+    parts = inside.files | {path.relative_to(ROOT).as_posix(): path for path in ours}
+    return hashlib.sha256(b"".join(hashlib.sha256(name.encode() + b"\0" + path.read_bytes()).digest() for name, path in parts.items())).hexdigest()
 
 
 def _stamped(out: Path, stamp: Path) -> str:
@@ -104,36 +132,19 @@ def _stamped(out: Path, stamp: Path) -> str:
         return ""
 
 
-def _stage(folder: Path) -> Path:
+def _stage(inside: Contents, folder: Path) -> Path:
     """The folder filled with all Python code of ours that goes in."""
     folder.mkdir()
     for source in OURS.glob("*.py"):
         shutil.copy(source, folder)
-    wanted: set[str] = set(LATE)
-    for name, source in modules():
+    for name, source in inside.files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, folder / name)
-        if source.suffix == ".py":
-            wanted.add(_module(name))
-            wanted |= {name for name in imported(source.read_text()) if not name.startswith("tarbox_")}
-    names = ["no_tls", *sorted(wanted - ABSENT)]
-    (folder / "everything.py").write_text("".join(f"import {name}\n" for name in names))
+    (folder / "everything.py").write_text("".join(f"import {name}\n" for name in ("no_tls", *LATE, *inside.imports)))
+    project = tomllib.loads(PROJECT.read_text())["project"]
+    (folder / "tarbox.dist-info").mkdir()
+    (folder / "tarbox.dist-info/METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
     return folder
-
-
-def _module(path: str) -> str:
-    return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-
-
-def imported(source: str) -> set[str]:
-    """The modules that a source imports anywhere, in functions, too."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module)
-    return names
 
 
 def _componentize(tools: Path, stage: Path, out: Path) -> None:
@@ -149,7 +160,7 @@ def main() -> int:
     except BuildError as error:
         print(f"wasm/componentize.py: {error}", file=sys.stderr)
         return 1
-    print(f"{COMPONENT.relative_to(HERE.parent)}: {'built' if changed else 'up to date'}")
+    print(f"{COMPONENT.relative_to(ROOT)}: {'built' if changed else 'up to date'}")
     return 0
 
 

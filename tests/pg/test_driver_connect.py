@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import socket
 import ssl
@@ -31,25 +30,6 @@ SLEEP = Statement("sleep", "select pg_sleep($1)", ("float8",))
 SETTINGS = Statement(
     "settings", "select current_user::text, current_setting('synchronous_commit'), current_setting('plan_cache_mode')", returns=("text", "text", "text"),
 )
-
-
-@pytest.fixture(scope="module")
-def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dsn]:
-    """A server that listens on TCP, at a loopback address of its own, and wants passwords there."""
-    home = Path(f"/tmp/tarbox-test-{os.getpid()}-strict")
-    home.mkdir(mode=0o711)
-    address = f"127.{random.randrange(1, 255)}.{random.randrange(256)}.{random.randrange(1, 255)}"
-    try:
-        url = embedded.start(home / "pg", settings={"listen_addresses": address, "fsync": "off", "max_connections": "12"})
-        hba = home / "pg/data/pg_hba.conf"
-        hba.write_text(hba.read_text() + "host all nobody all reject\nhost all all all scram-sha-256\n")
-        admin = Wire(parse_url(url.replace("tarbox@", "postgres@")))
-        admin.script("alter role tarbox password 's3cret'; create role plain login; select pg_reload_conf()")
-        admin.close()
-        yield Dsn(host=address, database="tarbox", user="tarbox", password="s3cret")
-    finally:
-        embedded.stop(home / "pg")
-        shutil.rmtree(home)
 
 
 def who(dsn: Dsn) -> tuple[Any, ...]:

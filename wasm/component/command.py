@@ -1,7 +1,8 @@
 """The way into the component: wasi:cli/run is the command line of tarbox, with its ordinary driver over wasi:sockets.
 
 All of this but `run` happens while the component is built, and is kept in it: `everything` (written by the build)
-imports what tarbox may ever import, and the schema is read, since a component has no files of its own to read later.
+imports what tarbox may ever import, the schema and the version are read: a component has no files of its own to read
+them from later.
 """
 
 import sys
@@ -11,9 +12,11 @@ from componentize_py_types import Err
 from wit_world import exports
 
 from tarbox_cli.main import main
+from tarbox_cli.settings import version
 from tarbox_core.drivers import migrate
 
 migrate.migrations()
+version()
 
 
 class Run(exports.Run):

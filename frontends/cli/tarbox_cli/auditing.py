@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from tarbox_cli.arguments import UsageError, count, count_or_none, layer_word, moment, owner, tenant_path
 from tarbox_cli.output import Output, human, iso, quote
 from tarbox_cli.session import Session, administer, enter, settings
-from tarbox_cli.users import user_name
+from tarbox_cli.users import user_name, whoever
 from tarbox_core import trail
 from tarbox_core.columns import padded, some
 from tarbox_core.errors import errno_name
@@ -345,8 +345,9 @@ def prune_arguments(parser: ArgumentParser) -> None:
 
 def prune(options: Namespace, out: Output) -> int:
     days = options.retention_days or settings(options).audit.retention_days
+    caller = whoever().caller
     with administer(options) as driver:
-        pruned = driver.run(lambda: trail.prune(days, os.geteuid(), os.getpid()), durable=True)
+        pruned = driver.run(lambda: trail.prune(days, caller.uid, caller.pid), durable=True)
     before = iso(pruned.before)[:10]
     if options.json:
         out.json({"before": before, "records": pruned.records, "retention_days": days})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ from tarbox_cli.arguments import no_arguments
 from tarbox_cli.output import Output, complain, human, iso
 from tarbox_cli.progress import Progress
 from tarbox_cli.session import administer, connect, database_url, enter, settings
+from tarbox_cli.users import whoever
 from tarbox_core.columns import some
 from tarbox_core.errors import TarboxError
 
@@ -94,7 +94,8 @@ def gc(options: Namespace, out: Output) -> int:
     try:
         with administer(options) as owner:
             owner.run(tenant.audit_ahead)
-            pruned = owner.run(lambda: trail.prune(settings(options).audit.retention_days, os.geteuid(), os.getpid()), durable=True)
+            caller = whoever().caller
+            pruned = owner.run(lambda: trail.prune(settings(options).audit.retention_days, caller.uid, caller.pid), durable=True)
             records = pruned.records
     except TarboxError as error:  # what was removed is told all the same
         complain(str(error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from functools import cache
 from typing import TYPE_CHECKING
 
 from tarbox_cli.arguments import no_arguments
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from tarbox_cli.commands import Verbs
 
 
+@cache
 def version() -> str:
     from importlib.metadata import PackageNotFoundError
     from importlib.metadata import version as installed

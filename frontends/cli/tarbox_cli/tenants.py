@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from tarbox_cli.arguments import no_arguments, tenant_name
 from tarbox_cli.asking import agree
 from tarbox_cli.output import Output, human, iso, local
 from tarbox_cli.session import administer, connect, database_url, open_tenant, ready, settings
+from tarbox_cli.users import whoever
 from tarbox_core.errors import TarboxError, TenantError
 from tarbox_core.types import TenantInfo
 
@@ -52,9 +52,10 @@ def create(options: Namespace, out: Output) -> int:
     config = settings(options)
     block_size = options.block_size or config.filesystem.block_size
     largest = options.max_file_size or config.filesystem.max_file_size
+    caller = whoever().caller
     with administer(options) as driver:
         info = driver.run(
-            lambda: tenant.create(options.new, options.title, block_size, largest, os.geteuid(), os.getegid(), time.time_ns()), durable=True,
+            lambda: tenant.create(options.new, options.title, block_size, largest, caller.uid, caller.gid, time.time_ns()), durable=True,
         )
     if options.json:
         out.json(described(info))
@@ -68,13 +69,14 @@ def create_missing(config: Config, url: str, name: str) -> None:
     from tarbox_core import tenant
 
     filesystem = config.filesystem
+    caller = whoever().caller
     admin = connect(config, url)
     try:
         ready(config, admin)
         if all(known.name != name for known in admin.run(tenant.listing)):
             try:
                 admin.run(
-                    lambda: tenant.create(name, "", filesystem.block_size, filesystem.max_file_size, os.geteuid(), os.getegid(), time.time_ns()), durable=True,
+                    lambda: tenant.create(name, "", filesystem.block_size, filesystem.max_file_size, caller.uid, caller.gid, time.time_ns()), durable=True,
                 )
             except TenantError:
                 if all(known.name != name for known in admin.run(tenant.listing)):  # else somebody made it meanwhile
