@@ -325,11 +325,16 @@ def branches(s: Session) -> Op[list[Branch]]:
     return [Branch(*row) for row in (yield from many(sql.HEADS(s.tenant)))]
 
 
-def branch(s: Session, caller: Caller, name: str, word: str = HEAD) -> Op[Branch]:
-    """A new branch that goes on from a layer; from the head it seals what was changed there. EEXIST, EINVAL, ENOENT, EROFS."""
+def check_branch_name(name: str) -> None:
+    """LayerError for what cannot be the name of a branch."""
     if not _BRANCH.fullmatch(name) or name in _NO_BRANCH:
         allowed = "1 to 64 of the letters a-z and A-Z, digits, '.', '_' and '-', a letter or digit first; not 'list' or 'delete'"
         raise LayerError(errno.EINVAL, f"bad branch name {name!r}: use {allowed}")
+
+
+def branch(s: Session, caller: Caller, name: str, word: str = HEAD) -> Op[Branch]:
+    """A new branch that goes on from a layer; from the head it seals what was changed there. EEXIST, EINVAL, ENOENT, EROFS."""
+    check_branch_name(name)
     at, (heads,) = yield from _begin(s, sql.HEADS(s.tenant))
     if any(row[0] == name for row in heads):
         raise LayerError(errno.EEXIST, f"a branch named {name!r} exists already")

@@ -60,17 +60,19 @@ SEAL = Statement(
     "layer.seal",
     "update layer set name = $3, message = $4, automatic = $5, sealed_at = now() where tenant = $1 and layer = $2",
     ("int8", "int8", "text", "text", "bool"),
+    safe=True,
 )
-DESCRIBE = Statement("layer.describe", "update layer set message = $3 where tenant = $1 and layer = $2", ("int8", "int8", "text"))
-OPEN = Statement("layer.open", "insert into layer (tenant, layer, parent) values ($1, $2, $3)", ("int8", "int8", "int8"))
+DESCRIBE = Statement("layer.describe", "update layer set message = $3 where tenant = $1 and layer = $2", ("int8", "int8", "text"), safe=True)
+OPEN = Statement("layer.open", "insert into layer (tenant, layer, parent) values ($1, $2, $3)", ("int8", "int8", "int8"), safe=True)
 LINE_OPEN = Statement(
-    "line.open", "insert into line (tenant, line, fork, below) values ($1, $2, $3, $4)", ("int8", "int4", "int8", "int8multirange")
+    "line.open", "insert into line (tenant, line, fork, below) values ($1, $2, $3, $4)", ("int8", "int4", "int8", "int8multirange"), safe=True
 )
 # Null keeps the previous one.
 HEAD_MOVE = Statement(
     "head.move",
     "update head set layer = $3, visible = $4, previous = coalesce($5, previous), epoch = epoch + 1 where tenant = $1 and name = $2",
     ("int8", "text", "int8", "int8multirange", "int8"),
+    safe=True,
 )
 # name, layer, what was left last, when it was made
 HEADS = Statement(
@@ -85,13 +87,14 @@ HEAD_MAKE = Statement(
     "head.make",
     "insert into head (tenant, name, layer, visible, epoch) values ($1, $2, $3, $4, $3)",
     ("int8", "text", "int8", "int8multirange"),
+    safe=True,
 )
-HEAD_DROP = Statement("head.drop", "delete from head where tenant = $1 and name = $2", ("int8", "text"))
+HEAD_DROP = Statement("head.drop", "delete from head where tenant = $1 and name = $2", ("int8", "text"), safe=True)
 # The layer that a `switch -` would return to is gone: $3 instead, or nothing.
 HEAD_FORGET = Statement(
     "head.forget", "update head set previous = $3 where tenant = $1 and previous = any($2::int8[])", ("int8", "int8[]", "int8")
 )
-DROP = Statement("layer.drop", "delete from layer where tenant = $1 and layer = any($2::int8[])", ("int8", "int8[]"))
+DROP = Statement("layer.drop", "delete from layer where tenant = $1 and layer = any($2::int8[])", ("int8", "int8[]"), safe=True)
 REBASE = Statement("layer.rebase", "update layer set parent = $3 where tenant = $1 and layer = $2", ("int8", "int8", "int8"))
 
 # Removing. $2: stamps that a layer owns, its own and those of the layers that were squashed into it, or a run of layers owns; $3: what

@@ -40,6 +40,11 @@ class New:
     inherit: bool = True
 
 
+def made_by(mode: int) -> str:
+    """What the audit calls the making of an inode."""
+    return _MADE.get(mode >> 12, "mknod")
+
+
 def queries(
     s: Session, new: New, attr: Attr, *, target: bytes | None, inline: bytes | None, written: int = 0, also: Sequence[str] = (),
     changes: Changes | None = None,
@@ -48,7 +53,7 @@ def queries(
     these lines, and it saw these operations `also`."""
     if s.read_only:
         raise FsError(errno.EROFS, new.name)
-    operations = [_MADE.get(attr.kind, "mknod"), *also] if s.audit else []
+    operations = [made_by(attr.mode), *also] if s.audit else []
     sizes = [0] * len(operations)
     if operations and written:
         operations.append("write")

@@ -5,7 +5,7 @@ the head sees. The visible row of a key is the one with the largest stamp among 
 
 Writing statements change rows of the head's layer only; a row that an older layer wrote is copied up first
 (`inode.copy_up`). Mutations read under advisory locks (`lock`) in one trip and write in the next.
-`safe` statements keep within one tenant's rows whatever their parameters, so a gateway may pass them on.
+`safe` statements are those that a gateway may pass on; `gateway_rules` has what it asks of their parameters.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ PRESENT_PIDS = Statement("presence.pids", f"select coalesce(array_agg(pid::int8)
 QUIET = Statement("presence.quiet", "select pg_try_advisory_lock($1)", ("int8",), ("bool",), tenant=False)
 
 # To the doors that keep things in mind: who changed which inodes. Numbers only: any role may listen.
-TELL = Statement("presence.tell", "select pg_notify($1, $2) is null", ("text", "text"), ("bool",), tenant=False)
+TELL = Statement("presence.tell", "select pg_notify($1, $2) is null", ("text", "text"), ("bool",), safe=True, tenant=False)
 
 # --- tenants: run by the owner, who sees no tree ---------------------------------------------------------------------
 
@@ -139,7 +139,7 @@ MAKE = Statement(
     ok as (select p.*, case when $15 and p.mode & 1024 <> 0 then p.gid else $10 end as new_gid,
             case when $15 and p.mode & 1024 <> 0 and $8 & 61440 = 16384 then $8 | 1024
                 when $16 <> 0 and p.mode & 1024 <> 0 and $8 & 1032 = 1032 and not p.gid = any($17::int8[]) then $8 & ~1024 else $8 end as new_mode
-        from p, h where h.layer = $2 and p.mode & 61440 = 16384 and p.nlink > 0
+        from p, h where h.layer = $2 and h.visible = $3 and p.mode & 61440 = 16384 and p.nlink > 0
         and not exists (select from c where ino is not null) and not exists (select from o)
         and ($16 = 0 or (case when p.uid = $16 then p.mode >> 6 when p.gid = any($17::int8[]) then p.mode >> 3 else p.mode end) & 3 = 3)),
     d as (insert into dentry (tenant, parent, name, layer, ino, kind) select $1, $5, $6, $2, $7, $8 >> 12 from ok
@@ -162,6 +162,7 @@ MAKE = Statement(
     (*_SESSION, "text", "int8", "bytea", "int8", "int4", "int8", "int8", "int8", "int8", "bytea", "bytea", "bool",
      "int8", "int8[]", "int8", "int8", "text[]", "int8[]", "text", "int8", "int8", "jsonb"),
     ("bool", "int8", "int8multirange", "int8", "int4", "int8", "int8", "int4", "int8", "int4", "int8", "bool"),
+    safe=True,
 )
 DENTRY_PUT = Statement(
     "dentry.put",
@@ -249,7 +250,6 @@ INODE_PUT = Statement(
     """insert into inode (tenant, layer, ino, mode, uid, gid, nlink, size, blocks, rdev, atime, mtime, ctime, parent, target, inline)
     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11, $11, $12, $13, $14)""",
     ("int8", "int8", "int8", "int4", "int8", "int8", "int4", "int8", "int8", "int8", "int8", "int8", "bytea", "bytea"),
-    safe=True,
 )
 INODE_COPY_UP = Statement(
     "inode.copy_up",
@@ -372,6 +372,7 @@ BLOCK_PUT = Statement(
     "block.put",
     "insert into block (tenant, hash, data) select $1, h, d from unnest($2::bytea[], $3::bytea[]) u(h, d) on conflict do nothing",
     ("int8", "bytea[]", "bytea[]"),
+    safe=True,
 )
 
 # --- extended attributes ---------------------------------------------------------------------------------------------
@@ -415,6 +416,7 @@ AUDIT = Statement(
     """insert into audit_logs (tenant, layer, operation, inode_id, path, uid, pid, result, bytes, metadata)
     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)""",
     ("int8", "int8", "text", "int8", "text", "int8", "int8", "int4", "int8", "jsonb"),
+    safe=True,
 )
 # Many at once, for reads and failures: their own layers and times (ns since the epoch) come with them.
 AUDIT_MANY = Statement(
@@ -424,4 +426,5 @@ AUDIT_MANY = Statement(
     from unnest($2::int8[], $3::int8[], $4::text[], $5::int8[], $6::text[], $7::int8[], $8::int8[], $9::int8[], $10::int8[])
         u(layer, at, operation, ino, path, uid, pid, result, bytes)""",
     ("int8", "int8[]", "int8[]", "text[]", "int8[]", "text[]", "int8[]", "int8[]", "int8[]", "int8[]"),
+    safe=True,
 )

@@ -82,7 +82,7 @@ BY_PATH = Statement(
 
 # --- seals -----------------------------------------------------------------------------------------------------------
 
-SEALING = Statement("trail.sealing", "select pg_try_advisory_xact_lock($1)", ("int8",), ("bool",), safe=True, tenant=False)
+SEALING = Statement("trail.sealing", "select pg_try_advisory_xact_lock($1)", ("int8",), ("bool",), tenant=False)
 # The last seal, if any: n, floor, hi, last, chain; and the transactions that this server knows: all below the first
 # number are over, the second and those above have not begun.
 LAST = Statement(

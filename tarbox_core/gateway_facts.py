@@ -1,0 +1,253 @@
+"""What a gateway knows: of its client, and of each transaction from the rows that the server gave in it.
+
+A fact is what the server said under the tenant's lock, so it holds until the transaction ends. What a client says is no
+fact. All of it is bounded: what does not fit is not known, and what depends on it is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, TypeVar
+
+from tarbox_core import layer_statements as layers
+from tarbox_core import statements as tree
+from tarbox_core.effects import Query, Rows, Statement
+from tarbox_core.session import Ranges, lock_key
+from tarbox_core.types import HASH_SIZE, Caller, TenantInfo
+
+NUMBERS_KEPT: Final = 1 << 16  # inode numbers that a client may still use
+NUMBERS_BURST: Final = 1 << 16  # that it may ask for at once,
+NUMBERS_A_SECOND: Final = 1 << 14  # and then: all tenants share them
+LOCKS_MAX: Final = 1024  # that all open transactions of a client may hold: tenants share the server's table of them
+BLOCKS_KEPT: Final = 1 << 16
+ROWS_KEPT: Final = 4096  # of each kind
+NOBODY: Final = Caller()
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+@dataclass(frozen=True)
+class Grant:
+    """What a client may do. `upkeep`: also what rewrites or removes sealed layers, and repairs; `audit`: no change without a
+    record; `caller`: who the records name, whoever the client says it is."""
+
+    read_only: bool = False
+    upkeep: bool = False
+    audit: bool = True
+    caller: Caller = NOBODY
+
+
+class Client:
+    """One client, over all its transactions."""
+
+    def __init__(self, tenant: TenantInfo, grant: Grant, clock: Callable[[], int]) -> None:
+        self.tenant = tenant
+        self.grant = grant
+        self.clock = clock
+        self.id = clock()  # in place of its sessions' own in what it tells other doors
+        self.open: dict[int, Facts] = {}
+        self._numbers: dict[int, None] = {}
+        self._allowed = NUMBERS_BURST
+        self._counted = self.id
+
+    def spend_numbers(self, count: int) -> bool:
+        """Whether it may ask for so many inode numbers now."""
+        now = self.clock()
+        gained = max(0, now - self._counted) * NUMBERS_A_SECOND // 10**9
+        if gained:
+            self._allowed, self._counted = min(NUMBERS_BURST, self._allowed + gained), now
+        if count > self._allowed:
+            return False
+        self._allowed -= count
+        return True
+
+    def gave_numbers(self, numbers: list[int]) -> None:
+        self._numbers |= dict.fromkeys(numbers)
+        while len(self._numbers) > NUMBERS_KEPT:
+            del self._numbers[next(iter(self._numbers))]
+
+    def has_number(self, ino: int) -> bool:
+        """Whether it was given that number and has made no inode of it: none is made twice."""
+        return ino in self._numbers
+
+    def used_numbers(self, inos: Iterable[int]) -> None:
+        for ino in inos:
+            self._numbers.pop(ino, None)
+
+    @property
+    def locks(self) -> int:
+        return sum(len(facts.shared) + len(facts.alone) for facts in self.open.values())
+
+
+class Head(NamedTuple):
+    """Where a branch stands. `changed` and `previous` are known where it was read for a move."""
+
+    layer: int
+    visible: Ranges
+    changed: bool | None = None
+    previous: int | None = None
+
+
+class LayerFact(NamedTuple):
+    parent: int | None
+    sealed: bool
+
+
+class Inode(NamedTuple):
+    mode: int
+    nlink: int
+
+
+@dataclass(slots=True)
+class Facts:
+    """Of one transaction."""
+
+    client: Client
+    begun: int  # ns
+    moves: str | None = None  # the branch whose head it may move
+    shared: dict[int, int] = field(default_factory=dict)  # locks, and the place in the present batch where each was taken; -1: before
+    alone: dict[int, int] = field(default_factory=dict)
+    heads: dict[str, Head] = field(default_factory=dict)
+    layers: dict[int, LayerFact] = field(default_factory=dict)
+    below: dict[int, Ranges] = field(default_factory=dict)  # what the layers of a line see beneath it
+    last_line: int | None = None
+    doors: dict[int, int] = field(default_factory=dict)  # how many hold a lock
+    inodes: dict[int, Inode] = field(default_factory=dict)  # of the tree of a branch in `heads`
+    names: dict[tuple[int, bytes], int] = field(default_factory=dict)  # likewise, under their locks
+    above: dict[int, frozenset[int]] = field(default_factory=dict)  # a directory and those it lies in, while no other can move one
+    blocks: set[bytes] = field(default_factory=set)  # stored or named already
+    moved: dict[int, tuple[int, bytes]] = field(default_factory=dict)  # directories that got another name,
+    parents: dict[int, int] = field(default_factory=dict)  # and another parent,
+    left: set[tuple[int, bytes]] = field(default_factory=set)  # and names that no longer stand for what they did
+    made: set[int] = field(default_factory=set)  # inode numbers that inodes were to be made of,
+    used: set[int] = field(default_factory=set)  # and were
+    asked: int = 0  # blocks, in the present batch
+    changes: dict[str, frozenset[str]] = field(default_factory=dict)  # statements that changed something, and what may explain them
+    recorded: set[str] = field(default_factory=set)  # operations
+    layer: int = 0  # that was written to
+
+    def lock(self, kind: str, ino: int = 0, name: bytes = b"") -> int:
+        return lock_key(self.client.tenant.id, kind, ino, name)
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether no other mutation of the tenant runs."""
+        return self.lock("T") in self.alone
+
+    @property
+    def held(self) -> bool:
+        """Whether heads stay where they are."""
+        return self.exclusive or self.lock("T") in self.shared
+
+    @property
+    def trusted(self) -> bool:
+        """Whether it may change what it has not read: maintenance does so, alone."""
+        return self.client.grant.upkeep and self.exclusive
+
+    def head_of(self, layer: int) -> Head | None:
+        """The branch whose open layer that is."""
+        return next((head for head in self.heads.values() if head.layer == layer), None)
+
+    def wrote(self, layer: int) -> None:
+        self.layer = layer
+        for name, head in self.heads.items():
+            if head.layer == layer:
+                self.heads[name] = head._replace(changed=True)
+
+    def stored(self, hashes: Iterable[bytes]) -> None:
+        """These blocks are there, or named by what is."""
+        for name in hashes:
+            if len(self.blocks) < BLOCKS_KEPT:
+                self.blocks.add(name)
+
+    def unexplained(self) -> list[str]:
+        """Statements that changed something, and no record of the transaction tells of it."""
+        return [name for name, operations in self.changes.items() if not operations & self.recorded]
+
+    def saw(self, queries: list[Query], rows: list[Rows], settled: int) -> None:
+        """Learn from the rows of a batch, which changed nothing from the place `settled` on."""
+        tenant, renames = self.lock("T"), self.lock("R")
+        reliable = min(self.shared.get(tenant, _NEVER), self.alone.get(tenant, _NEVER))
+        for place, (query, found) in enumerate(zip(queries, rows, strict=True)):
+            statement = query.statement
+            if statement is tree.NUMBERS:
+                self.client.gave_numbers(found[0][0])
+            elif statement is tree.MAKE and found[0][9] is not None:
+                self.used.add(query.values[6])
+            elif place > reliable and found:
+                if statement in _OF_LAYERS and place >= settled:
+                    _OF_LAYERS[statement](self, query, found)
+                elif statement in _OF_TREES and self._here(query):
+                    _OF_TREES[statement](self, query, found)
+                    if statement is tree.CHILD and place > self.alone.get(self.lock("N", *query.values[3:5]), _NEVER):
+                        _keep(self.names, query.values[3:5], found[0][0])
+                    elif statement is tree.ANCESTORS and settled <= place > self.alone.get(renames, _NEVER):
+                        _keep(self.above, query.values[3], frozenset(found[0][0] or ()))
+        for locks in (self.shared, self.alone):
+            locks.update(dict.fromkeys(locks, -1))
+
+    def _here(self, query: Query) -> bool:
+        """Whether it reads the tree of a branch that was read before."""
+        head = self.head_of(query.values[1])
+        return head is not None and head.visible == query.values[2]
+
+
+_NEVER: Final = 1 << 30
+
+
+def _keep(known: dict[K, V], key: K, value: V) -> None:
+    if key in known or len(known) < ROWS_KEPT:
+        known[key] = value
+
+
+# --- of branches and layers
+
+
+def _head(facts: Facts, query: Query, rows: Rows) -> None:
+    _keep(facts.heads, query.values[1], Head(*rows[0][:2]))
+
+
+def _standing(facts: Facts, query: Query, rows: Rows) -> None:
+    layer, visible, _, previous, changed, facts.last_line = rows[0]
+    _keep(facts.heads, query.values[1], Head(layer, visible, changed, previous))
+
+
+def _layers(facts: Facts, query: Query, rows: Rows) -> None:
+    for stamp, _, _, _, parent, _, _, sealed_at, *_ in rows:
+        _keep(facts.layers, stamp, LayerFact(parent, sealed_at is not None))
+
+
+def _below(facts: Facts, query: Query, rows: Rows) -> None:
+    _keep(facts.below, query.values[1], rows[0][0])
+
+
+def _doors(facts: Facts, query: Query, rows: Rows) -> None:
+    _keep(facts.doors, query.values[0], rows[0][0])
+
+
+# --- of the tree of a branch
+
+
+def _inodes(facts: Facts, query: Query, rows: Rows) -> None:
+    for row in rows:
+        _keep(facts.inodes, row[0], Inode(row[1], row[4]))
+
+
+def _extents(facts: Facts, query: Query, rows: Rows) -> None:
+    for _, hashes in rows:
+        facts.stored(hashes[at : at + HASH_SIZE] for at in range(0, len(hashes), HASH_SIZE))
+
+
+def _nothing(facts: Facts, query: Query, rows: Rows) -> None:
+    """What it tells holds under a lock of its own."""
+
+
+Learn = Callable[[Facts, Query, Rows], None]
+_OF_LAYERS: Final[dict[Statement, Learn]] = {
+    tree.HEAD: _head, layers.STANDING: _standing, layers.LAYER: _layers, layers.FIND: _layers, layers.BELOW: _below, tree.PRESENCES: _doors,
+}  # fmt: skip
+_OF_TREES: Final[dict[Statement, Learn]] = {
+    tree.INODE: _inodes, tree.INODE_FULL: _inodes, tree.CHILD: _inodes, tree.ANCESTORS: _nothing, tree.EXTENTS: _extents, tree.EXTENTS_FROM: _extents,
+}  # fmt: skip
