@@ -14,7 +14,8 @@ from tarbox_core.control import ControlledFilesystem
 from tarbox_core.control_nodes import NAME
 from tarbox_core.effects import Op, finish
 from tarbox_core.errors import FsError
-from tarbox_core.inode import ATTR_FIELDS, found
+from tarbox_core.file import SeenFile
+from tarbox_core.inode import ATTR_FIELDS, file_row, found
 from tarbox_core.types import ROOT_INO, SYMLOOP_MAX, X_OK, Attr, Caller
 from tarbox_core.viewing import VIEWS
 
@@ -28,15 +29,20 @@ def split_last(relative: bytes) -> tuple[bytes, bytes, bool]:
 
 
 class Walk:
-    """A walk in progress. Each `step` is an operation of one trip; it is run until it answers True. A path without links and
-    ".." takes one.
+    """A walk in progress. Each `step` is an operation of one trip at most; it is run until it answers True. A path without links
+    and ".." takes one. Where the session keeps directories in mind for a moment, names in the midst may cost none.
 
     Then `attr` is what the path leads to, or None where only its last name is missing, and `parent` and `name` are the directory
     and name that this is or would be; the start itself has no `name`. `is_folder` says that the path asks for a directory: it ends in a slash
     or a dot. Steps raise ENOENT (a name in the midst), ENOTDIR, ELOOP (over 40 links), EPERM, EACCES, ENAMETOOLONG.
+
+    `opening`: `seen` may hold the file's row, for `Filesystem.open_seen`. `passing`: it is for a verb that looks at the directory
+    itself, so the end, too, may be one that was seen a moment ago.
     """
 
-    def __init__(self, fs: ControlledFilesystem, caller: Caller, start: int, relative: bytes, *, follow: bool = True) -> None:
+    def __init__(
+        self, fs: ControlledFilesystem, caller: Caller, start: int, relative: bytes, *, follow: bool = True, opening: bool = False, passing: bool = False
+    ) -> None:
         self._fs = fs
         self._caller = caller
         self._path = relative
@@ -47,6 +53,9 @@ class Walk:
         self._trail: list[tuple[Attr, bytes]] = []  # from the start on: inodes, and under which name each was found
         self._missed = b""
         self._follow = follow
+        self._opening = opening
+        self._passing = passing
+        self.seen: SeenFile | None = None
         self.is_folder = _asks_for_folder(relative)
         self.attr: Attr | None = None
 
@@ -63,16 +72,57 @@ class Walk:
         if self._link is not None:
             target = yield from self._target(self._link)
             return self._bend(target)
+        s = self._fs.session
+        if s.defer and self._remember(s.clock()):
+            return self._advance([], 0)
         here = self._trail[-1][0].ino if self._trail else self._start
         if here >= VIEWS or (self._names and here == ROOT_INO and self._names[0] == NAME):
             return (yield from self._one(here))
-        s = self._fs.session
+        if len(self._names) == 1 and self._names[0] != b"..":
+            return (yield from self._last(here, self._names[0]))
         names = path.plain(self._names)
         rows = yield from finish(sql.WALK(*s.key, here, names))
         attrs = [Attr._make(row) for row in rows[0]]
+        start = found(rows[0], self._path)
         if not self._trail:
-            self._trail.append((found(rows[0], self._path), b""))
+            self._begin(start)
         return self._advance(attrs[1:], len(names))
+
+    def _begin(self, start: Attr) -> None:
+        self._saw(start, None)
+        self._trail.append((start, b""))
+
+    def _remember(self, now: int) -> bool:
+        """Take the directories that were seen a moment ago; whether that is all there is to do."""
+        folders = self._fs.session.folders
+        if not self._trail:
+            start = folders.now(self._start, now) if self._names or self._passing else None
+            if start is None:
+                return False
+            self._trail.append((start, b""))
+        while len(self._names) > (0 if self._passing else 1):
+            here, name = self._trail[-1][0], self._names[0]
+            child = None if name == b".." else folders.below(here.ino, name, now)
+            if child is None:
+                return False
+            self._require_search(here)
+            self._names.pop(0)
+            self._trail.append((child, name))
+        return not self._names
+
+    def _last(self, here: int, name: bytes) -> Op[bool]:
+        """The last name: cheaper than by a walk."""
+        s = self._fs.session
+        generation, key = s.at.generation, s.key
+        child = (sql.CHILD_FULL if self._opening else sql.CHILD)(*key, here, name)
+        rows = yield from (finish(child) if self._trail else finish(child, sql.INODE(*key, here)))
+        if not self._trail:
+            self._begin(found(rows[1], self._path))
+        if not rows[0]:
+            return self._advance([], 1)
+        if self._opening:
+            self.seen = SeenFile(generation, file_row(rows[0], self._path))
+        return self._advance([found(rows[0], self._path)], 1)
 
     def _one(self, here: int) -> Op[bool]:
         """A step beyond the tree, or to there: one name at a time."""
@@ -98,8 +148,7 @@ class Walk:
             here, name = self._trail[-1][0], self._names[0]
             if not here.is_dir:
                 raise FsError(errno.ENOTDIR, self._path)
-            if s.enforce and here.ino < VIEWS:
-                access.require(self._caller, here, X_OK, self._path)
+            self._require_search(here)
             if name == b"..":
                 if len(self._trail) == 1:
                     raise FsError(errno.EPERM, self._path)
@@ -107,12 +156,9 @@ class Walk:
                 self._names.pop(0)
                 ahead, asked = [], 0
                 continue
-            if here.ino < VIEWS:
-                if s.defer:
-                    s.folders.saw(here, s.clock())
-                waiting = s.waiting.get((here.ino, name)) if s.waiting else None
-                if waiting is not None:
-                    ahead, asked = [waiting.attr()], 1
+            waiting = s.waiting.get((here.ino, name)) if s.waiting else None
+            if waiting is not None:
+                ahead, asked, self.seen = [waiting.attr()], 1, None
             if not ahead:
                 if asked:
                     return self._missing(here, name)
@@ -135,7 +181,17 @@ class Walk:
         if here.ino < VIEWS and child.ino < VIEWS:
             s.names.saw(child.ino, here.ino, name)
             s.absent(here.ino, name)  # no longer
+            self._saw(child, (here.ino, name))
         self._trail.append((child, name))
+
+    def _saw(self, attr: Attr, place: tuple[int, bytes] | None) -> None:
+        s = self._fs.session
+        if s.defer and attr.is_dir:
+            s.folders.saw(attr, s.clock(), place)
+
+    def _require_search(self, here: Attr) -> None:
+        if self._fs.session.enforce and here.ino < VIEWS:
+            access.require(self._caller, here, X_OK, self._path)
 
     def _missing(self, here: Attr, name: bytes) -> bool:
         """A name that is not there ends the walk where it is the last one."""

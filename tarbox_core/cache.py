@@ -6,7 +6,7 @@ Names serve the audit's paths alone, never an answer to a caller.
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from tarbox_core.types import ROOT_INO, Attr
 
@@ -98,6 +98,14 @@ class Names:
         return None
 
 
+class Seen(NamedTuple):
+    """A directory, when it was seen, and under which name, as far as that was looked at."""
+
+    attr: Attr
+    when: int
+    place: tuple[int, bytes] | None
+
+
 class Folders:
     """Directories as this session last saw them, for a moment: as long as the doors let the kernel keep attributes. After
     each new name the kernel asks for its directory's again; what the session itself did to it is known."""
@@ -105,17 +113,24 @@ class Folders:
     KEPT_FOR = 10**9  # ns
 
     def __init__(self, limit: int = 16384) -> None:
-        self._seen: Lru[int, tuple[Attr, int]] = Lru(limit)
+        self._seen: Lru[int, Seen] = Lru(limit)
+        self._named: Lru[tuple[int, bytes], tuple[int, int]] = Lru(limit)  # which directory a name stood for, and when
 
-    def saw(self, attr: Attr, now: int) -> None:
-        self._seen.put(attr.ino, (attr, now))
+    def saw(self, attr: Attr, now: int, place: tuple[int, bytes] | None = None) -> None:
+        """`place`: the directory and name that it was found at."""
+        if place is None:
+            before = self._seen.get(attr.ino)
+            place = None if before is None else before.place
+        else:
+            self._named.put(place, (attr.ino, now))
+        self._seen.put(attr.ino, Seen(attr, now, place))
 
     def added(self, ino: int, now: int, links: int) -> None:
         """This session added a name to a directory, and as many links to it."""
         seen = self._seen.get(ino)
         if seen is not None:
-            attr, then = seen
-            self._seen.put(ino, (attr._replace(mtime=now, ctime=now, nlink=attr.nlink + links), then))
+            attr = seen.attr
+            self._seen.put(ino, seen._replace(attr=attr._replace(mtime=now, ctime=now, nlink=attr.nlink + links)))
 
     def changed(self, *inos: int) -> None:
         for ino in inos:
@@ -127,8 +142,17 @@ class Folders:
     def last(self, ino: int) -> Attr | None:
         """However long ago."""
         seen = self._seen.get(ino)
-        return None if seen is None else seen[0]
+        return None if seen is None else seen.attr
 
     def now(self, ino: int, now: int) -> Attr | None:
         seen = self._seen.get(ino)
-        return seen[0] if seen is not None and now - seen[1] < self.KEPT_FOR else None
+        return seen.attr if seen is not None and now - seen.when < self.KEPT_FOR else None
+
+    def below(self, parent: int, name: bytes, now: int) -> Attr | None:
+        """The directory that was found at a name, unless it was changed since: a directory's own number is among what a rename
+        changes."""
+        ino, when = self._named.get((parent, name)) or (0, 0)
+        seen = self._seen.get(ino)
+        if seen is None or seen.place != (parent, name) or now - min(when, seen.when) >= self.KEPT_FOR:
+            return None
+        return seen.attr

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 from collections import deque
 from collections.abc import Callable
+from typing import NamedTuple
 
 from tarbox_core import access, audit, lines, making, space, storing, texts
 from tarbox_core import statements as sql
@@ -366,6 +367,13 @@ class OpenFile:
         s.closed(self)
 
 
+class SeenFile(NamedTuple):
+    """A file's row as it was just read, and from which generation's tree."""
+
+    generation: int
+    row: FileRow
+
+
 def open(
     s: Session, caller: Caller, ino: int, *, read: bool, write: bool, truncate: bool, kill_suid: bool
 ) -> Op[OpenFile]:
@@ -375,13 +383,7 @@ def open(
     at = s.at
     rows = yield from (run if truncate else finish)(sql.INODE_FULL(s.tenant, at.layer, at.visible, ino))
     row = file_row(rows[0], ino)
-    attr = row.attr
-    if attr.is_dir:
-        raise FsError(errno.EISDIR, ino)
-    if not attr.is_reg:
-        raise FsError(errno.ELOOP if attr.is_symlink else errno.ENXIO, ino)
-    if s.enforce:
-        access.require(caller, attr, (R_OK if read else 0) | (W_OK if write or truncate else 0))
+    _require_openable(s, caller, row.attr, read=read, write=write or truncate)
     if truncate:
         file = s.opened(ino)
         if file is None or file.generation != at.generation:
@@ -389,6 +391,26 @@ def open(
         yield from file.truncate(caller, 0, kill_suid=kill_suid)
         return held(_kept(s, file))
     return hold(s, at.generation, row, caller, kill_suid=kill_suid)
+
+
+def open_seen(s: Session, caller: Caller, seen: SeenFile, *, read: bool, write: bool) -> Op[OpenFile]:
+    """As `open`, of a row that was just read."""
+    generation, row = seen
+    if generation != s.at.generation:
+        return (yield from open(s, caller, row.attr.ino, read=read, write=write, truncate=False, kill_suid=False))
+    if s.read_only and write:
+        raise FsError(errno.EROFS, row.attr.ino)
+    _require_openable(s, caller, row.attr, read=read, write=write)
+    return hold(s, generation, row, caller)
+
+
+def _require_openable(s: Session, caller: Caller, attr: Attr, *, read: bool, write: bool) -> None:
+    if attr.is_dir:
+        raise FsError(errno.EISDIR, attr.ino)
+    if not attr.is_reg:
+        raise FsError(errno.ELOOP if attr.is_symlink else errno.ENXIO, attr.ino)
+    if s.enforce:
+        access.require(caller, attr, (R_OK if read else 0) | (W_OK if write else 0))
 
 
 def hold(

@@ -18,7 +18,7 @@ from tarbox_core.compare import Change, Comparison
 from tarbox_core.directory import OpenDir
 from tarbox_core.effects import Op, finish, run
 from tarbox_core.errors import ENODATA, FsError
-from tarbox_core.file import OpenFile
+from tarbox_core.file import OpenFile, SeenFile
 from tarbox_core.handles import DirHandle, FileHandle
 from tarbox_core.history import Version
 from tarbox_core.layer import HEAD, Branch, Layer, Switched
@@ -204,6 +204,12 @@ class Filesystem:
         """The inode's OpenFile, with one use more: each open wants its release."""
         s = self.session
         op = file.open(s, caller, ino, read=read, write=write, truncate=truncate, kill_suid=kill_suid)
+        return making.settling(s, audit.failing(s, caller, "open", ino, None, op), ino=ino)
+
+    def open_seen(self, caller: Caller, seen: SeenFile, *, read: bool = True, write: bool = False) -> Op[FileHandle]:
+        """`open` of a file whose row was just read, on the way to it."""
+        s, ino = self.session, seen.row.attr.ino
+        op = file.open_seen(s, caller, seen, read=read, write=write)
         return making.settling(s, audit.failing(s, caller, "open", ino, None, op), ino=ino)
 
     def opendir(self, caller: Caller, ino: int) -> Op[DirHandle]:

@@ -241,6 +241,16 @@ INODE_FULL = Statement(
     (*_ATTR, "bytea", "bytea", "bytea"),
     safe=True,
 )
+# What a name stands for, as it is wanted by who is going to open it.
+CHILD_FULL = Statement(
+    "dentry.child_full",
+    f"""select {_ATTR_COLUMNS}, i.inline, i.target, i.packed
+    from (select d.ino from dentry d where d.parent = $4 and d.name = $5 and {_DENTRY}) d
+    cross join lateral (select i.* from inode i where i.ino = d.ino and {_INODE}) i""",
+    (*_SESSION, "int8", "bytea"),
+    (*_ATTR, "bytea", "bytea", "bytea"),
+    safe=True,
+)
 # Behind what read a file's extents: whether they were its content, and of which change. Packing takes those of old layers away.
 INODE_PACKED = Statement(
     "inode.packed", f"select i.packed is not null, i.ctime from inode i where i.ino = $4 and {_INODE}", (*_SESSION, "int8"), ("bool", "int8"), safe=True

@@ -14,6 +14,7 @@ from tarbox_core.beneath import Walk, split_last
 from tarbox_core.control_files import CommandFile
 from tarbox_core.effects import Op
 from tarbox_core.errors import FsError, LayerError
+from tarbox_core.file import SeenFile
 from tarbox_core.handles import DirHandle, FileHandle
 from tarbox_core.types import Attr
 from tarbox_core.viewing import VIEWS
@@ -137,9 +138,9 @@ class TreeDirectory(Directory):
 
     # --- walking
 
-    def _walk(self, path: bytes, *, follow: bool) -> Walk:
+    def _walk(self, path: bytes, *, follow: bool, opening: bool = False, passing: bool = False) -> Walk:
         world = self._world
-        walk = Walk(world.fs, world.caller, self.ino, path, follow=follow)
+        walk = Walk(world.fs, world.caller, self.ino, path, follow=follow, opening=opening, passing=passing)
         while not world.run(walk.step):
             pass
         return walk
@@ -158,9 +159,9 @@ class TreeDirectory(Directory):
             self._walk(path, follow=False)
         if not folder:
             return self.ino, name, slash
-        attr = self._find(folder, follow=True)
-        if not attr.is_dir:
-            raise Refused(Errno.NOTDIR)
+        attr = self._walk(folder, follow=True, passing=True).attr
+        if attr is None or not attr.is_dir:
+            raise Refused(Errno.NOENT if attr is None else Errno.NOTDIR)
         return attr.ino, name, slash
 
     def _child(self, parent: int, name: bytes) -> Attr | None:
@@ -209,7 +210,7 @@ class TreeDirectory(Directory):
 
     def open(self, path: bytes, *, follow: bool, oflags: int, base: int, inheriting: int, flags: int) -> Descriptor:
         exclusive = bool(oflags & abi.CREAT and oflags & abi.EXCL)
-        walk = self._walk(path, follow=follow and not exclusive)
+        walk = self._walk(path, follow=follow and not exclusive, opening=True)
         attr = walk.attr
         if attr is None:
             if not oflags & abi.CREAT:
@@ -225,12 +226,15 @@ class TreeDirectory(Directory):
             return TreeDirectory(self._world, attr.ino, base, inheriting, flags)
         if oflags & abi.DIRECTORY:
             raise Refused(Errno.NOTDIR)
-        world = self._world
-        read, write, truncate = bool(base & abi.FD_READ), bool(base & _WRITES), bool(oflags & abi.TRUNC)
-        handle = world.run(
-            lambda: world.fs.open(world.caller, attr.ino, read=read, write=write, truncate=truncate, kill_suid=truncate and world.kills_suid)
-        )
-        return TreeFile(world, handle, base, flags)
+        return TreeFile(self._world, self._open(attr, walk.seen, bool(oflags & abi.TRUNC), base), base, flags)
+
+    def _open(self, attr: Attr, seen: SeenFile | None, truncate: bool, base: int) -> FileHandle:
+        world, fs = self._world, self._world.fs
+        read, write = bool(base & abi.FD_READ), bool(base & _WRITES)
+        if seen is not None and not truncate:
+            return world.run(lambda: fs.open_seen(world.caller, seen, read=read, write=write))
+        kill_suid = truncate and world.kills_suid
+        return world.run(lambda: fs.open(world.caller, attr.ino, read=read, write=write, truncate=truncate, kill_suid=kill_suid))
 
     def _create(self, walk: Walk, exclusive: bool, oflags: int, base: int, flags: int) -> TreeFile:
         world = self._world
