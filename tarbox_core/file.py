@@ -396,10 +396,12 @@ def open(
 def open_seen(s: Session, caller: Caller, seen: SeenFile, *, read: bool, write: bool) -> Op[OpenFile]:
     """As `open`, of a row that was just read."""
     generation, row = seen
-    if generation != s.at.generation:
-        return (yield from open(s, caller, row.attr.ino, read=read, write=write, truncate=False, kill_suid=False))
     if s.read_only and write:
         raise FsError(errno.EROFS, row.attr.ino)
+    if generation != s.at.generation:  # the head moved since
+        at = s.at
+        rows = yield from finish(sql.INODE_FULL(s.tenant, at.layer, at.visible, row.attr.ino))
+        generation, row = at.generation, file_row(rows[0], row.attr.ino)
     _require_openable(s, caller, row.attr, read=read, write=write)
     return hold(s, generation, row, caller)
 
