@@ -90,6 +90,8 @@ COMMANDS: Final = (
     Command("mount", _MOUNTS, "mounting", "mount a tenant on a directory", "tarbox mount /mnt/tarbox --tenant myagent"),
     Command("umount", _MOUNTS, "mounting", "take a mount away", "tarbox umount /mnt/tarbox"),
     Command("wasi run", _GUESTS, "wasi", "run a WASI program on a tenant's tree", "tarbox wasi run --tenant myagent --dir /data prog.wasm /data/a.txt"),
+    Command("wasi exec", _GUESTS, "guest", "run one of these commands inside WebAssembly, without a password", "tarbox wasi exec --tenant myagent -- ls -l /"),
+    Command("wasi shell", _GUESTS, "guest", "run commands from a shell inside WebAssembly", "tarbox wasi shell --tenant myagent"),
     Command("fsck", _CARE, "maintenance", "check a tenant, and repair it", "tarbox fsck --tenant myagent --repair"),
     Command("gc", _CARE, "maintenance", "remove stored blocks that nothing uses any more", "tarbox gc --tenant myagent"),
     Command("database status", _CARE, "maintenance", "tell whether the embedded PostgreSQL runs", "tarbox database status"),

@@ -8,8 +8,6 @@ from __future__ import annotations
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from typing import Final
 
@@ -56,16 +54,14 @@ def _driver(path: str) -> RemoteDriver:
     return driver
 
 
-@contextmanager
-def reach(options: Namespace) -> Iterator[tuple[RemoteDriver, TenantInfo]]:
+def reach(options: Namespace) -> tuple[RemoteDriver, TenantInfo]:
     """The gateway and the tenant that it serves; UsageError for options that ask for another."""
     if options.database_url is not None or options.config is not None:
         raise UsageError("a guest has neither databases nor configuration files to choose from: give this to what starts it")
     driver = _driver(os.environ[GATEWAY])
-    tenant = driver.tenant
-    if options.tenant not in (None, tenant.name):
-        raise UsageError(f"this guest sees the tenant {tenant.name} alone")
-    yield driver, tenant
+    if options.tenant not in (None, driver.tenant.name):
+        raise UsageError(f"this guest sees the tenant {driver.tenant.name} alone")
+    return driver, driver.tenant
 
 
 def main() -> int:

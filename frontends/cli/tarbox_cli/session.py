@@ -12,7 +12,7 @@ import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, NamedTuple, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, ParamSpec, TypeVar
 
 from tarbox_cli.arguments import UsageError
 from tarbox_cli.commands import GATEWAY
@@ -275,36 +275,48 @@ def open_tenant(
 
 
 def _tree(
-    config: Config, driver: Driver, info: TenantInfo, branch: str, *, read_only: bool, defer: bool, layer: str | None
+    config: Config | None, driver: Driver, info: TenantInfo, branch: str, *, read_only: bool, defer: bool, layer: str | None
 ) -> ControlledFilesystem:
+    """A tree by the settings, or by none."""
     from tarbox_core import tenant
     from tarbox_core.control import ControlledFilesystem
 
+    chosen: dict[str, Any] = {}
+    if config is not None:
+        chosen = {"audit": config.audit.enabled, "audit_batch": config.audit.batch_size, "block_cache": config.cache.block_size}
+
     def tree(seen: TenantInfo, view: bool) -> ControlledFilesystem:
-        return ControlledFilesystem(
-            seen, time.time_ns, enforce=False, read_only=read_only, view=view, audit=config.audit.enabled, audit_batch=config.audit.batch_size,
-            block_cache=config.cache.block_size, defer=defer,
-        )  # fmt: skip
+        return ControlledFilesystem(seen, time.time_ns, enforce=False, read_only=read_only, view=view, defer=defer, **chosen)
 
     fs = tree(driver.run(lambda: tenant.attach(info, branch)), False)
     return fs if layer is None else tree(driver.run(lambda: fs.view(layer)), True)
 
 
+class _Reached(NamedTuple):
+    """A tenant's database under the tenant's own role. A guest knows neither where it is nor settings."""
+
+    dsn: Dsn | None
+    config: Config | None
+    driver: Driver
+    tenant: TenantInfo
+    branch: str
+
+
 @contextmanager
-def _reach(options: Namespace, config: Config) -> Iterator[tuple[Dsn | None, Driver, TenantInfo, str]]:
-    """The database under the tenant's own role, with where it is, the tenant, and the branch to work on."""
+def _reach(options: Namespace) -> Iterator[_Reached]:
     if os.environ.get(GATEWAY):
         from tarbox_cli.inside import reach
 
-        with reach(options) as (gateway, info):
-            yield None, gateway, info, options.branch or info.head
+        driver, info = reach(options)
+        yield _Reached(None, None, driver, info, options.branch or info.head)
         return
     from tarbox_core.drivers.dsn import parse_url
 
+    config = settings(options)
     url = database_url(config)
     info = tenant_info(config, url, tenant_of(config, url))
-    with connect(config, url, info.role) as driver:
-        yield parse_url(url, os.environ), driver, info, config.branch
+    with connect(config, url, info.role) as connected:
+        yield _Reached(parse_url(url, os.environ), config, connected, info, config.branch)
 
 
 @contextmanager
@@ -313,11 +325,11 @@ def enter(options: Namespace, *, changes: bool, layer: str | None = None) -> Ite
     also when it ends in an FsError."""
     from tarbox_core.drivers import presence
 
-    config = settings(options)
-    with _reach(options, config) as (dsn, driver, info, branch):
-        fs = _tree(config, driver, info, branch, read_only=not changes, defer=changes, layer=layer)
+    with _reach(options) as reached:
+        driver = reached.driver
+        fs = _tree(reached.config, driver, reached.tenant, reached.branch, read_only=not changes, defer=changes, layer=layer)
         presence.look(driver, fs)
-        session = Session(dsn, driver, fs, info)
+        session = Session(reached.dsn, driver, fs, reached.tenant)
         try:
             yield session
         except (FsError, OSError):

@@ -69,7 +69,7 @@ def run(options: Namespace, out: Output) -> int:
             caller = Caller(os.geteuid(), os.getegid(), tuple(os.getgroups()), os.getpid())
             if program is None:
                 program = _load(options, source, _stored(driver, fs, caller, tenant_path(source.removeprefix(_INSIDE))))
-            with entered(dsn, driver, fs, caller) as door, _signals():
+            with entered(dsn, driver, fs, caller) as door, ended_by_signals():
                 return _run(options, program, door, dirs)
     except ProgramError as error:
         complain(describe(error))
@@ -197,7 +197,7 @@ def _document(result: Result, layer: Layer | None, changes: list[Change] | None)
 
 
 @contextmanager
-def _signals() -> Iterator[None]:
+def ended_by_signals() -> Iterator[None]:
     """SIGTERM and SIGHUP end the guest as Ctrl-C does, so that what it wrote is stored."""
 
     def end(number: int, frame: FrameType | None) -> NoReturn:

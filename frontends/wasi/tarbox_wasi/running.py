@@ -18,7 +18,9 @@ from tarbox_wasi.binding import add_to_linker
 from tarbox_wasi.engine import WASM_STACK, Source, TooLittleMemory, check, instantiate, load, make_engine
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from wasmtime import Engine, Module
 
     from tarbox_wasi.world import World
 
@@ -50,15 +52,18 @@ class Program:
     """A program that can be run: loaded, and all that it asks for is there. ProgramError where that is not so.
 
     `name`: what it is called in errors; else its path. `fuel`: the number of instructions it may run, about; `memory`: bytes of
-    linear memory it may have. To be run as often as wanted, but not in two threads at a time.
+    linear memory it may have; `loader`: instead of engine.load. To be run as often as wanted, but not in two threads at a time.
     """
 
-    def __init__(self, source: Source, *, name: str | None = None, fuel: int | None = None, memory: int | None = None) -> None:
+    def __init__(
+        self, source: Source, *, name: str | None = None, fuel: int | None = None, memory: int | None = None,
+        loader: Callable[[Source, Engine, str], Module] = load,
+    ) -> None:  # fmt: skip
         self.name = name or ("program" if isinstance(source, bytes) else os.fspath(source))
         self._fuel = fuel
         self._memory = memory
         self._engine = make_engine(fuel=fuel is not None)
-        self._module = load(source, self._engine, self.name)
+        self._module = loader(source, self._engine, self.name)
         check(self._module, self._engine, self.name)
 
     def run(self, world: World, *, timeout: float | None = None) -> Result:
