@@ -159,7 +159,7 @@ def dentry_put(call: Call, facts: Facts) -> None:
             raise call.refused(5, f"inode {ino} is not linked")
         if kind == 4 and not facts.trusted:
             _place_folder(call, facts, parent, name, ino)
-    facts.left.add((parent, name))
+    facts.leaves(parent, name)
 
 
 def _place_folder(call: Call, facts: Facts, parent: int, name: bytes, ino: int) -> None:
@@ -181,13 +181,13 @@ def unsettled(facts: Facts) -> int | None:
     """A directory that was moved and kept its old name or its old parent, where there is any."""
     for ino, now in facts.moved.items():
         others = [place for place, there in facts.names.items() if there == ino and place != now]
-        if facts.parents.get(ino) != now[0] or not facts.left.issuperset(others):
+        if ino not in facts.settled or not facts.left.issuperset(others):
             return ino
     return None
 
 
 def dentry_drop(call: Call, facts: Facts) -> None:
-    facts.left.add((_folder(call, facts, 4), call.octets(5, 1, NAME_MAX)))
+    facts.leaves(_folder(call, facts, 4), call.octets(5, 1, NAME_MAX))
 
 
 def make(call: Call, facts: Facts) -> None:
@@ -268,7 +268,7 @@ def inode_set(call: Call, facts: Facts) -> None:
     if parent is not None:
         if not facts.trusted and (ino not in facts.moved or facts.moved[ino][0] != parent):
             raise call.refused(10, f"directory {ino} was not moved there", "not-allowed")
-        facts.parents[ino] = parent
+        facts.settled.add(ino)
 
 
 def inode_content(call: Call, facts: Facts) -> None:
@@ -319,6 +319,8 @@ def extent_cut(call: Call, facts: Facts) -> None:
 
 
 def block_put(call: Call, facts: Facts) -> None:
+    """Under the tenant's lock, so that no gc takes them before they are named."""
+    beside_others(call, facts)
     hashes, blocks = call.array(2, 1 << 16), call.array(3, 1 << 16)
     if len(hashes) != len(blocks):
         raise call.refused(3, f"{len(blocks)} blocks for {len(hashes)} hashes")
@@ -357,6 +359,8 @@ def record(call: Call, facts: Facts) -> None:
     allowed = CHANGED | MOVED | {"fsync"} | (KEPT_UP if facts.client.grant.upkeep else frozenset())
     if operation not in allowed:
         raise call.refused(3, f"{operation!r} is no operation that a client records")
+    if operation in CHANGED | MOVED and not any(operation in explaining for explaining in facts.changes.values()):
+        raise call.refused(3, f"the transaction has changed nothing that is called {operation!r}", "not-allowed")
     call.integer(2, 0, END)
     call.integer_or_null(4, 0, END)
     call.text_or_null(5, PATH_MAX)

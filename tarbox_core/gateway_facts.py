@@ -21,6 +21,7 @@ NUMBERS_BURST: Final = 1 << 16  # that it may ask for at once,
 NUMBERS_A_SECOND: Final = 1 << 14  # and then: all tenants share them
 LOCKS_MAX: Final = 1024  # that all open transactions of a client may hold: tenants share the server's table of them
 BLOCKS_KEPT: Final = 1 << 16
+MOVES_MAX: Final = 4  # of layers, in one transaction
 ROWS_KEPT: Final = 4096  # of each kind
 NOBODY: Final = Caller()
 
@@ -119,8 +120,9 @@ class Facts:
     above: dict[int, frozenset[int]] = field(default_factory=dict)  # a directory and those it lies in, while no other can move one
     blocks: set[bytes] = field(default_factory=set)  # stored or named already
     moved: dict[int, tuple[int, bytes]] = field(default_factory=dict)  # directories that got another name,
-    parents: dict[int, int] = field(default_factory=dict)  # and another parent,
-    left: set[tuple[int, bytes]] = field(default_factory=set)  # and names that no longer stand for what they did
+    settled: set[int] = field(default_factory=set)  # of them those that got their parent,
+    left: set[tuple[int, bytes]] = field(default_factory=set)  # and names that no longer stand for what was read
+    moves_made: int = 0
     made: set[int] = field(default_factory=set)  # inode numbers that inodes were to be made of,
     used: set[int] = field(default_factory=set)  # and were
     asked: int = 0  # blocks, in the present batch
@@ -161,6 +163,11 @@ class Facts:
         for name in hashes:
             if len(self.blocks) < BLOCKS_KEPT:
                 self.blocks.add(name)
+
+    def leaves(self, parent: int, name: bytes) -> None:
+        """A name goes, or stands for something else."""
+        if (parent, name) in self.names:
+            self.left.add((parent, name))
 
     def unexplained(self) -> list[str]:
         """Statements that changed something, and no record of the transaction tells of it."""

@@ -19,7 +19,7 @@ from tarbox_core import layer_statements as sql
 from tarbox_core.effects import Statement
 from tarbox_core.errors import GatewayError, LayerError
 from tarbox_core.gateway_call import Call
-from tarbox_core.gateway_facts import Facts, Head, LayerFact
+from tarbox_core.gateway_facts import MOVES_MAX, Facts, Head, LayerFact
 from tarbox_core.layer import MAIN, check_branch_name, check_message, check_name, sees
 from tarbox_core.session import Ranges
 
@@ -188,6 +188,9 @@ def move(calls: Sequence[Call], facts: Facts) -> int:
     """The calls begin with a move: how many of them it is made of. Raises GatewayError where it is none that may be made."""
     if not facts.exclusive:
         raise calls[0].refused(0, "the transaction does not hold the tenant's lock exclusively", "not-allowed")
+    facts.moves_made += 1
+    if facts.moves_made > MOVES_MAX:
+        raise calls[0].refused(0, f"more than {MOVES_MAX} moves in one transaction", "too-large")
     for form, check in _FORMS:
         if len(calls) >= len(form) and all(call.statement in each for call, each in zip(calls, form, strict=False)):
             check(_Run(calls[: len(form)], facts))

@@ -16,7 +16,7 @@ from tarbox_core.session import Session
 
 FOREVER: Final = 253_402_300_800 * 10**9  # ns; the year 10000, which no time that is given reaches
 OPERATIONS: Final = (
-    "branch", "branch_delete", "checkpoint", "chmod", "chown", "create", "fallocate", "fsck", "fsync", "gc", "getxattr", "layer_delete",
+    "branch", "branch_delete", "checkpoint", "chmod", "chown", "create", "fallocate", "fsck", "fsync", "gateway", "gc", "getxattr", "layer_delete",
     "layer_describe", "link", "mkdir", "mknod", "open", "prune", "read", "readdir", "readlink", "removexattr", "rename", "rmdir", "setxattr",
     "squash", "switch", "symlink", "truncate", "unlink", "utimens", "write",
 )  # fmt: skip
