@@ -31,7 +31,7 @@ Check = Callable[[Call, Facts], None]
 
 END: Final = (1 << 63) - 1
 ID_MAX: Final = (1 << 32) - 1  # of users, groups and devices
-TIME_MAX: Final = 1 << 62  # ns, either way: what is later than that leaves no room for a later change
+TIME_MAX: Final = (1 << 63) - (1 << 56)  # ns, either way: beyond it there is no room for later changes, and with it all that 34 bits of seconds hold
 BYTES_MAX: Final = 1 << 50  # in one record: a sum of them fits
 PATH_MAX: Final = 1 << 16  # characters of a path in a record
 NUMBERS_MAX: Final = 1024  # in one statement
