@@ -8,12 +8,13 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any, TypeVar
 
 from tarbox_core import check, tenant
 from tarbox_core.control import ControlledFilesystem
 from tarbox_core.drivers import migrate
+from tarbox_core.drivers.base import Driver
 from tarbox_core.drivers.packing import pack
 from tarbox_core.drivers.sync import SyncDriver
 from tarbox_core.effects import Op
@@ -21,7 +22,7 @@ from tarbox_core.errors import FsError
 from tarbox_core.filesystem import Filesystem
 from tarbox_core.handles import FileHandle
 from tarbox_core.packing import Packed
-from tarbox_core.types import ROOT_INO, Attr, Caller, Entry
+from tarbox_core.types import ROOT_INO, Attr, Caller, Entry, TenantInfo
 
 R = TypeVar("R")
 ROOT = Caller(0, 0, (), 1)
@@ -40,7 +41,7 @@ def prepare(url: str) -> str:
 class Session:
     """One Filesystem with a driver of its own, and the verbs that tests want in one word. Paths are absolute bytes."""
 
-    def __init__(self, driver: SyncDriver, fs: Filesystem, caller: Caller = ROOT) -> None:
+    def __init__(self, driver: Driver, fs: Filesystem, caller: Caller = ROOT) -> None:
         self.driver = driver
         self.fs = fs
         self.caller = caller
@@ -149,6 +150,10 @@ class Tenant:
         """A session of its own on the tenant. `alone` as in the core's Session: nobody else can have files open."""
         driver = SyncDriver(self.url, role=self.info.role, pool_size=pool_size)
         attached = driver.run(lambda: tenant.attach(self.info, branch))
+        return self.through(driver, attached, caller=caller, enforce=enforce, alone=alone, **more)
+
+    def through(self, driver: Driver, attached: TenantInfo, *, caller: Caller = ROOT, enforce: bool = False, alone: bool = True, **more: Any) -> Session:
+        """A session of its own through a driver, which it closes at its end."""
         fs = ControlledFilesystem(attached, time.time_ns, enforce=enforce, **more)
         fs.session.alone = alone
         session = Session(driver, fs, caller)
@@ -196,7 +201,7 @@ class Tenant:
     def _own_session(self, alone: bool = True) -> Iterator[Session]:
         session = self.session(alone=alone, pool_size=1)
         self._sessions.remove(session)
-        with session.driver:
+        with closing(session.driver):
             yield session
 
     def finish(self) -> None:

@@ -10,31 +10,46 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import anyio.from_thread
+import anyio.to_thread
 import pytest
 
 from tarbox_core.drivers import base
 from tarbox_core.drivers.aio import AioDriver
 from tarbox_core.drivers.dsn import parse_url
+from tarbox_core.drivers.remote import AsyncRemoteDriver
 from tarbox_core.drivers.sync import SyncDriver
 from tarbox_core.drivers.wire import Wire
 from tarbox_core.effects import Batch, Op, Rows, Statement, finish, many, maybe, one, run
 from tarbox_core.errors import ConnectError, ConnectionLost, FsError, RetryableError, SqlError
+from tarbox_core.gateway import Grant
+from tarbox_core.types import TenantInfo
+from tests.gateway import ServedDriver
 from tests.pg.proxy import Proxy
 
 R = TypeVar("R")
 
-PUT = Statement("put", "insert into t values ($1, $2)", ("int8", "int8"))
-ADD = Statement("add", "update t set v = v + $2 where k = $1 returning v", ("int8", "int8"), ("int8",))
-GET = Statement("get", "select v from t where k = $1", ("int8",), ("int8",))
-KEYS = Statement("keys", "select k from t order by k", (), ("int8",))
-DIVIDE = Statement("divide", "select 1 / $1", ("int4",), ("int4",))
-SLEEP = Statement("sleep", "select pg_sleep($1)", ("float8",))
-SERIALIZABLE = Statement("serializable", "set transaction isolation level serializable")
-SUM = Statement("sum", "select coalesce(sum(v), 0)::int8 from t", (), ("int8",))
-REFUSE = Statement("refuse", "select refuse($1)", ("text",))
-PID = Statement("pid", "select pg_backend_pid()", (), ("int4",))
-KILL = Statement("kill", "select pg_terminate_backend($1, 20000)", ("int4",), ("bool",))
-RUNNING = Statement("running", "select pid from pg_stat_activity where query like '%pg_sleep%' and state = 'active' and pid <> pg_backend_pid()", (), ("int4",))
+TOYS: dict[str, Statement] = {}  # those that a gateway's client may name
+
+
+def toy(name: str, sql: str, params: tuple[str, ...] = (), returns: tuple[str, ...] = ()) -> Statement:
+    return TOYS.setdefault(name, Statement(name, sql, params, returns, safe=True, tenant=False))
+
+
+PUT = toy("put", "insert into t values ($1, $2)", ("int8", "int8"))
+ADD = toy("add", "update t set v = v + $2 where k = $1 returning v", ("int8", "int8"), ("int8",))
+GET = toy("get", "select v from t where k = $1", ("int8",), ("int8",))
+KEYS = toy("keys", "select k from t order by k", (), ("int8",))
+DIVIDE = toy("divide", "select 1 / $1", ("int4",), ("int4",))
+SLEEP = toy("sleep", "select pg_sleep($1)", ("float8",))
+SERIALIZABLE = toy("serializable", "set transaction isolation level serializable")
+SUM = toy("sum", "select coalesce(sum(v), 0)::int8 from t", (), ("int8",))
+REFUSE = toy("refuse", "select refuse($1)", ("text",))
+PID = toy("pid", "select pg_backend_pid()", (), ("int4",))
+KILL = toy("kill", "select pg_terminate_backend($1, 20000)", ("int4",), ("bool",))
+RUNNING = toy("running", "select pid from pg_stat_activity where query like '%pg_sleep%' and state = 'active' and pid <> pg_backend_pid()", (), ("int4",))
+SETTING = toy("setting", "select current_setting('synchronous_commit')", (), ("text",))
+USER = toy("user", "select current_user::text, session_user::text, current_setting('synchronous_commit')", (), ("text", "text", "text"))
+PAUSE = toy("pause", "select pg_sleep(0.05)")
 SCHEMA = """
 create table t (k int8 primary key, v int8);
 create function refuse(code text) returns void language plpgsql as $$ begin raise exception 'refused' using errcode = code; end $$;
@@ -64,19 +79,56 @@ class AioRunner:
         self._portal.call(self._driver.close)
 
 
-@pytest.fixture(params=["sync", "aio"])
+class RemoteRunner(ServedDriver):
+    def __init__(self, url: str, role: str = "tarbox", **options: Any) -> None:
+        tenant = TenantInfo(1, "toys", "", role, 65536, 1 << 30, 0, "main", 0, ())
+        super().__init__(url, tenant, Grant(), statements=TOYS, **options)
+
+    def script(self, sql: str) -> None:
+        with SyncDriver(self.served.dsn) as owner:
+            owner.script(sql)
+
+
+class AsyncRemoteRunner(RemoteRunner):
+    """The driver that is awaited, each exchange in a thread."""
+
+    def __init__(self, portal: anyio.from_thread.BlockingPortal, url: str, **options: Any) -> None:
+        super().__init__(url, **options)
+        self._portal = portal
+        self._awaited = AsyncRemoteDriver(partial(anyio.to_thread.run_sync, self.served.exchange))
+
+    def run(self, factory: Callable[[], Op[R]], *, durable: bool = False) -> R:
+        return self._portal.call(partial(self._awaited.run, factory, durable=durable))
+
+    def close(self) -> None:
+        self._awaited.close()
+        super().close()
+
+
+def reason(driver: Runner, why: str) -> str:
+    """How a ConnectError says why. A gateway tells its log and not its client."""
+    return "the gateway cannot connect" if isinstance(driver, RemoteRunner) else why
+
+
+@pytest.fixture(params=["sync", "aio", "remote", "async remote"])
 def make(request: pytest.FixtureRequest) -> Iterator[Callable[..., Runner]]:
     """Makes drivers of one kind; closes them."""
-    made: list[Runner] = []
-    if request.param == "sync":
-        yield lambda url, **options: made.append(SyncDriver(url, **options)) or made[-1]  # type: ignore[func-returns-value]
+    with anyio.from_thread.start_blocking_portal() as portal:
+        kinds: dict[str, Callable[..., Runner]] = {
+            "sync": SyncDriver,
+            "aio": partial(AioRunner, portal),
+            "remote": RemoteRunner,
+            "async remote": partial(AsyncRemoteRunner, portal),
+        }
+        made: list[Runner] = []
+
+        def make(url: str, **options: Any) -> Runner:
+            made.append(kinds[request.param](url, **options))
+            return made[-1]
+
+        yield make
         for driver in made:
             driver.close()
-    else:
-        with anyio.from_thread.start_blocking_portal() as portal:
-            yield lambda url, **options: made.append(AioRunner(portal, url, **options)) or made[-1]  # type: ignore[func-returns-value]
-            for driver in made:
-                driver.close()
 
 
 @pytest.fixture
@@ -432,10 +484,9 @@ def test_a_restarted_server_is_found_again(make: Callable[..., Runner], server_h
 # --- the rest of the contract
 
 def test_durable_commits_synchronously(driver: Runner) -> None:
-    setting = Statement("setting", "select current_setting('synchronous_commit')", (), ("text",))
-    assert driver.run(lambda: one(setting()), durable=True) == ("on",)
-    assert driver.run(lambda: finish(setting()), durable=True) == [[("on",)]]
-    assert driver.run(lambda: one(setting())) == ("off",)
+    assert driver.run(lambda: one(SETTING()), durable=True) == ("on",)
+    assert driver.run(lambda: finish(SETTING()), durable=True) == [[("on",)]]
+    assert driver.run(lambda: one(SETTING())) == ("off",)
     assert driver.run(lambda: finish(), durable=True) == []
     driver.run(lambda: one_put(1), durable=True)
     assert driver.run(lambda: many(KEYS())) == [(1,)]
@@ -443,28 +494,26 @@ def test_durable_commits_synchronously(driver: Runner) -> None:
 
 def test_the_sessions_work_under_the_role(make: Callable[..., Runner], pg_url: str, observer: Wire) -> None:
     observer.script("""create role "odd ' name" nologin; grant "odd ' name" to current_user""")
-    user = Statement("user", "select current_user::text, session_user::text, current_setting('synchronous_commit')", (), ("text", "text", "text"))
-    assert make(pg_url, role="odd ' name").run(lambda: one(user())) == ("odd ' name", "tarbox", "off")
-    with pytest.raises(ConnectError, match="nobody here"):
-        make(pg_url, role="nobody here").run(lambda: one(user()))
-    with pytest.raises(ConnectError, match="permission denied"):
-        make(pg_url, role="postgres").run(lambda: one(user()))
+    assert make(pg_url, role="odd ' name").run(lambda: one(USER())) == ("odd ' name", "tarbox", "off")
+    for role, why in (("nobody here", "nobody here"), ("postgres", "permission denied")):
+        driver = make(pg_url, role=role)
+        with pytest.raises(ConnectError, match=reason(driver, why)):
+            driver.run(lambda: one(USER()))
 
 
 def test_an_exhausted_pool_says_so_after_its_timeout(make: Callable[..., Runner], pg_url: str) -> None:
     driver = make(pg_url, pool_size=1, connection_timeout=0.2)
     inside, leave = threading.Event(), threading.Event()
-    pause = Statement("pause", "select pg_sleep(0.05)")
 
     def busy() -> Op[None]:
         while not leave.is_set():
-            yield from run(pause())
+            yield from run(PAUSE())
             inside.set()
 
     thread = threading.Thread(target=driver.run, args=(busy,))
     thread.start()
     assert inside.wait(20)
-    with pytest.raises(ConnectError, match=r"all 1 connections of the pool were busy for 0.2 s"):
+    with pytest.raises(ConnectError, match=reason(driver, r"all 1 connections of the pool were busy for 0.2 s")):
         driver.run(lambda: one(PID()))
     leave.set()
     thread.join()

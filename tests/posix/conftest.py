@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.fuse.helpers import Mount, can_mount
+from tests.gateway import through_gateway
 from tests.posix.door import CoreDoor, Door, HostDoor
 from tests.tenants import BLOCK, ROOT, Tenant, prepare
 
@@ -80,12 +81,13 @@ def settled(tenant: Tenant) -> None:
     assert findings == [], "fsck found damage after the test"
 
 
-@pytest.fixture(params=["core", "mount"])
+@pytest.fixture(params=["core", "remote", "mount"])
 def door(request: pytest.FixtureRequest, module_url: str) -> Iterator[Door]:
     """An empty directory that belongs to root, through each door, as root. After the test fsck must find nothing."""
-    if request.param == "core":
+    if request.param != "mount":
         tenant = Tenant(module_url, block_size=BLOCK, max_file_size=MAX_FILE_SIZE)
-        core = CoreDoor(tenant.session(enforce=True), ROOT)
+        session = through_gateway(tenant, enforce=True) if request.param == "remote" else tenant.session(enforce=True)
+        core = CoreDoor(session, ROOT)
         yield core
         core.finish()
         tenant.finish()

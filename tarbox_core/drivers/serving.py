@@ -1,0 +1,230 @@
+"""The host's end of a gateway: what one client may ask, on connections of its own. For threads.
+
+The gateway (`gateway`) says what is to be run; here it is run. Each open transaction has a connection, on which the server
+itself ends what takes too long. While a client moves a head, the tenant's other doors are kept quiet, as any door would,
+and told when it has moved. Not here: what a client may do, and how frames travel.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from types import TracebackType
+from typing import Final, NamedTuple, Self
+
+from tarbox_core.drivers.base import CONNECTION_TIMEOUT
+from tarbox_core.drivers.dsn import Dsn, parse_url
+from tarbox_core.drivers.presence import Quiet, quiet
+from tarbox_core.drivers.sync import Pool, SyncDriver
+from tarbox_core.drivers.wire import Wire
+from tarbox_core.effects import Query, Rows, Statement
+from tarbox_core.errors import ConnectError, ConnectionLost, GatewayError, TarboxError
+from tarbox_core.filesystem import Filesystem
+from tarbox_core.gateway import STATEMENTS, Drop, Gateway, Grant, Reply, Step
+from tarbox_core.types import TenantInfo
+
+POOL_SIZE: Final = 8
+
+_log: Final = logging.getLogger("tarbox.gateway")
+
+
+class Limits(NamedTuple):
+    """For how long, in seconds, a client may keep others waiting; the server ends what takes longer."""
+
+    idle: float = 5.0  # between two requests of a transaction
+    statement: float = 60.0
+    lock: float = 20.0  # to get one
+
+
+LIMITS: Final = Limits()
+
+
+class Served:
+    """One client. `tenant`: as attached, whose role its statements run under.
+
+    `exchange` blocks and may run in several threads; one transaction's requests one at a time. `pool_size` bounds the
+    transactions open at once, for which a further one waits `connection_timeout` seconds. No connection is made before
+    one is needed.
+    """
+
+    def __init__(
+        self,
+        dsn: Dsn | str,
+        tenant: TenantInfo,
+        grant: Grant,
+        *,
+        limits: Limits = LIMITS,
+        pool_size: int = POOL_SIZE,
+        connection_timeout: float = CONNECTION_TIMEOUT,
+        clock: Callable[[], int] = time.time_ns,
+        statements: Mapping[str, Statement] = STATEMENTS,
+    ) -> None:
+        self.tenant = tenant
+        self.limits = limits
+        self.dsn = parse_url(dsn) if isinstance(dsn, str) else dsn
+        self._clock = clock
+        settings = {
+            "idle_in_transaction_session_timeout": _milliseconds(limits.idle),
+            "statement_timeout": _milliseconds(limits.statement),
+            "lock_timeout": _milliseconds(limits.lock),
+        }
+        self._pool = Pool(lambda: Wire(self.dsn, tenant.role, settings=settings), pool_size, connection_timeout)
+        self._aside = SyncDriver(self.dsn, tenant.role, pool_size=1)  # to see who else is there
+        self._gateway = Gateway(tenant, grant, clock, statements)
+        self._turn = threading.Lock()  # of the gateway, and of what is open
+        self._open: dict[int, _Transaction] = {}
+        self._closed = False
+
+    def exchange(self, frame: bytes) -> bytes:
+        """The answer to a client's frame. ConnectError: closed."""
+        with self._turn:
+            if self._closed:
+                raise ConnectError("the gateway serves this client no longer")
+            told = self._gateway.receive(frame)
+        if isinstance(told, Step):
+            told = self._run(told)
+        if isinstance(told, Drop):
+            for number in told.transactions:
+                self._end(number)
+        return told.frame
+
+    def close(self) -> None:
+        """Serve no longer: what runs is cancelled, what is open is rolled back."""
+        with self._turn:
+            self._closed = True
+            left = list(self._open.items())
+        for _, transaction in left:
+            transaction.interrupt()
+        for number, _ in left:
+            self._end(number)
+        self._pool.close()
+        self._aside.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _run(self, step: Step) -> Reply | Drop:
+        with self._turn:
+            transaction = self._open.get(step.transaction)
+            if transaction is None:
+                transaction = self._open[step.transaction] = _Transaction(self._pool, self._quiet, self.limits.idle)
+        try:
+            rows = transaction.run(step)
+        except BaseException as error:
+            if isinstance(error, (ConnectError, ConnectionLost)):
+                _log.warning("%s: %s", self.tenant.name, error)  # the client is not told of the database
+            self._end(step.transaction)
+            with self._turn:
+                told = self._gateway.failed(step, _told(error))
+            if not isinstance(error, (TarboxError, TypeError, ValueError)):
+                raise
+            return told
+        if step.commit:
+            self._end(step.transaction)
+        with self._turn:
+            return self._gateway.done(step, rows)
+
+    def _end(self, number: int) -> None:
+        with self._turn:
+            transaction = self._open.pop(number, None)
+        if transaction is not None:
+            transaction.end()
+
+    def _quiet(self, branch: str, until: ExitStack) -> tuple[Quiet, tuple[Query, ...]]:
+        """Have the other doors on a branch quiet until the stack unwinds; their patience, and what tells them of the move."""
+        fs = Filesystem(replace(self.tenant, head=branch), self._clock, audit=False)
+        patience = until.enter_context(quiet(self.dsn, self._aside, fs))
+        fs.session.alone = False  # whatever comes while this one moves is to be told, too
+        return patience, fs.session.tell_moved()
+
+
+class _Transaction:
+    """A client's transaction on its connection. Any thread may end it, which waits for the step in work."""
+
+    def __init__(self, pool: Pool, quieten: Callable[[str, ExitStack], tuple[Quiet, tuple[Query, ...]]], idle: float) -> None:
+        self._pool = pool
+        self._quieten = quieten
+        self._idle = idle
+        self._turn = threading.RLock()
+        self._wire: Wire | None = None
+        self._stood_still = 0.0  # since when, on the monotonic clock
+        self._ended = False
+        self._patience: Quiet | None = None
+        self._tell: tuple[Query, ...] = ()
+        self._quiet = ExitStack()
+        self._watch: threading.Timer | None = None
+
+    def run(self, step: Step) -> list[Rows]:
+        """The rows of a step. Raises what Wire and `quiet` raise; GatewayError for a transaction that stood still for too long."""
+        with self._turn:
+            self._unwatch()
+            wire = self._ready(step.begin)
+            if step.moves is not None and self._patience is None:
+                self._patience, self._tell = self._quieten(step.moves, self._quiet)
+            if self._patience is not None:
+                self._patience.check()
+            told = self._tell if step.commit else ()
+            rows = wire.execute((*step.queries, *told), begin=step.begin, commit=step.commit, durable=step.durable)
+            self._stood_still = time.monotonic()
+            if self._patience is not None and not step.commit:  # the server ends the transaction, not the others' quiet
+                self._watch = threading.Timer(self._idle, self._expire, (self._stood_still,))
+                self._watch.daemon = True
+                self._watch.start()
+            return rows[: len(step.queries)]
+
+    def _ready(self, begin: bool) -> Wire:
+        if begin and self._wire is None and not self._ended:
+            self._wire = self._pool.take()
+            return self._wire
+        if self._wire is not None and self._wire.alive():
+            return self._wire
+        if self._ended or time.monotonic() - self._stood_still >= self._idle:
+            raise GatewayError("transaction", f"the transaction stood still for {self._idle:g} s or more, and was rolled back")
+        raise ConnectionLost("the gateway has lost its connection to the database")
+
+    def end(self) -> None:
+        """Roll back what is not committed; the other doors go on."""
+        with self._turn:
+            self._unwatch()
+            self._ended = True
+            wire, self._wire = self._wire, None
+            with self._quiet:
+                if wire is not None:
+                    self._pool.give(wire)
+
+    def _expire(self, stood_still: float) -> None:
+        with self._turn:
+            if self._stood_still == stood_still:
+                self.end()
+
+    def _unwatch(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+
+    def interrupt(self) -> None:
+        """Have the server stop what runs; whoever waits for it gets an error."""
+        wire = self._wire
+        if wire is not None and not wire.closed:
+            with suppress(ConnectError):
+                wire.cancel()
+
+
+def _milliseconds(seconds: float) -> str:
+    return str(max(1, round(seconds * 1000)))
+
+
+def _told(error: BaseException) -> Exception:
+    """An error as the client may hear of it."""
+    if isinstance(error, TarboxError):
+        return error
+    if isinstance(error, (TypeError, ValueError)):
+        return GatewayError("bad-parameters", str(error))
+    return ConnectionLost("the gateway was interrupted")
