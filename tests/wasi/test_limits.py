@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 
 import pytest
 
-from tarbox_wasi import Program
+from tarbox_wasi import Preopen, Program, StuckError
 from tests.pg.cli import Tarbox
 from tests.wasi.helpers import Runner, compiled, finish, guest, start, wasi_run
 
@@ -83,3 +84,33 @@ def test_what_a_guest_that_is_ended_wrote_is_kept(runner: Runner) -> None:
     result, out = runner("keep", timeout=0.3)
     assert (result.reason, out) == ("time", b"ready\n")
     assert runner.tenant.session().read(b"/kept.txt") == b"unflushed"
+
+
+def test_a_call_of_the_hosts_own_that_never_ends(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A channel that does not answer cannot be called off: the guest is given up, and whoever ran it goes on."""
+    monkeypatch.setattr("tarbox_wasi.running._GRACE", 0.2)
+    program = compiled("""
+        (module
+          (import "wasi_snapshot_preview1" "path_open" (func $path_open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+          (import "wasi_snapshot_preview1" "fd_read" (func $fd_read (param i32 i32 i32 i32) (result i32)))
+          (memory (export "memory") 1)
+          (data (i32.const 0) "\\00\\01\\00\\00\\01\\00\\00\\00channel")
+          (func (export "_start")
+            (drop (call $path_open (i32.const 4) (i32.const 0) (i32.const 8) (i32.const 7) (i32.const 0)
+              (i64.const 2) (i64.const 0) (i32.const 0) (i32.const 16)))
+            (drop (call $fd_read (i32.load (i32.const 16)) (i32.const 0) (i32.const 1) (i32.const 20)))))
+    """)
+    answer = threading.Event()
+
+    class Silent:
+        def write(self, data: bytes) -> int:
+            return len(data)
+
+        def read(self, size: int) -> bytes:
+            answer.wait(30)
+            return b""
+
+    with pytest.raises(StuckError, match="program: it was to end, but waits in a call and does not"), runner.door() as door:
+        with door.guest(more=[Preopen(b"/host", extras={b"channel": Silent()})]) as world:
+            Program(program).run(world, timeout=0.2)
+    answer.set()

@@ -145,7 +145,7 @@ def _run(options: Namespace, program: Program, door: Door, dirs: dict[bytes, byt
         _document(result, layer, changes)
     elif changes is not None:
         _changed(changes)
-    return result.exit_code & 0xFF
+    return result.exit_code & 0xFF or min(result.exit_code, 1)  # of 256 a shell would see 0
 
 
 def _explain(options: Namespace, program: Program, result: Result) -> None:

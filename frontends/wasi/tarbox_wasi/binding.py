@@ -110,8 +110,9 @@ class _Library:
     def __init__(self) -> None:
         from wasmtime import _bindings, _ffi, _func
 
-        self._ffi: Any = _bindings
         self._func: Any = _func  # it raises its LAST_EXCEPTION from where the guest was called
+        self._error_type: Any = ctypes.POINTER(_bindings.wasmtime_error_t)
+        self._new_trap: Any = _bindings.wasmtime_trap_new
         dll = _ffi.dll
         pointer, size = ctypes.c_void_p, ctypes.c_size_t
         self.export: Any = ctypes.PYFUNCTYPE(ctypes.c_bool, pointer, ctypes.c_char_p, size, pointer)(("wasmtime_caller_export_get", dll))
@@ -122,11 +123,11 @@ class _Library:
         self._define: Any = ctypes.CFUNCTYPE(
             pointer, pointer, ctypes.c_char_p, size, ctypes.c_char_p, size, pointer, self.callback, size, _finalizer_type
         )(("wasmtime_linker_define_func_unchecked", dll))  # fmt: skip
-        extern = self._ffi.wasmtime_extern_t
-        self.extern: Any = extern
+        extern: Any = _bindings.wasmtime_extern_t
+        self.extern = extern
         self.memory_kind: int = _ffi.WASMTIME_EXTERN_MEMORY.value
         self.memory_at: int = extern.of.offset
-        if ctypes.sizeof(self._ffi.wasmtime_val_raw_t) != _SLOT or extern.kind.offset or extern.kind.size != 1:
+        if ctypes.sizeof(_bindings.wasmtime_val_raw_t) != _SLOT or extern.kind.offset or extern.kind.size != 1:
             raise ValueError("another layout")
 
     def define(self, linker: Linker, name: str, ty: FuncType, called: Callable[[int, int, int, int], int]) -> None:
@@ -139,13 +140,13 @@ class _Library:
             callback, number, _finalizer,
         )  # fmt: skip
         if error:
-            raise wasmtime.WasmtimeError._from_ptr(ctypes.cast(error, ctypes.POINTER(self._ffi.wasmtime_error_t)))
+            raise wasmtime.WasmtimeError._from_ptr(ctypes.cast(error, self._error_type))
 
     def trap(self, error: BaseException) -> int:
         """End the guest; where it was called the error is raised."""
         self._func.LAST_EXCEPTION = error
         words = f"{type(error).__name__}: {error}".encode(errors="replace")
-        trap = self._ffi.wasmtime_trap_new(ctypes.create_string_buffer(words), len(words))
+        trap = self._new_trap(ctypes.create_string_buffer(words), len(words))
         return ctypes.cast(trap, ctypes.c_void_p).value or 0
 
 

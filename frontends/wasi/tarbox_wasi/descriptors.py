@@ -176,9 +176,17 @@ class Stdio(Descriptor):
                 return os.read(self._host, min(size, STREAM_AT_ONCE))
 
     def write(self, data: bytes | memoryview) -> int:
-        while True:
-            with self._wait(WRITABLE), contextlib.suppress(BlockingIOError):
-                return os.write(self._host, data if self._regular else data[: select.PIPE_BUF])  # a larger write may wait in the middle
+        rest = memoryview(data)
+        while rest:
+            try:
+                with self._wait(WRITABLE), contextlib.suppress(BlockingIOError):
+                    # Of a larger piece a pipe may take a part and wait in the middle, where nobody can call it off.
+                    rest = rest[os.write(self._host, rest if self._regular else rest[: select.PIPE_BUF]) :]
+            except Refused:
+                if len(rest) == len(data):
+                    raise
+                break
+        return len(data) - len(rest)
 
     @contextlib.contextmanager
     def _wait(self, event: int) -> Iterator[None]:

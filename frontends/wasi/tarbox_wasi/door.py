@@ -22,6 +22,7 @@ from tarbox_core.effects import Op
 from tarbox_core.errors import FsError, LayerError, TarboxError
 from tarbox_core.layer import MAIN
 from tarbox_core.types import Caller, TenantInfo
+from tarbox_wasi.running import StuckError
 from tarbox_wasi.world import Preopen, World
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Door:
         self.caller = caller
         self._presence = Presence(dsn, fs)
         self._accompanied = False  # other doors were there at some time
+        self._stuck = False  # a guest waits in a call and does not end
 
     def enter(self) -> None:
         """Be seen by other doors. Where there are any, this takes the seconds in which they notice."""
@@ -63,6 +65,8 @@ class Door:
     def leave(self) -> None:
         """Harden everything, and be gone. Whatever fails, the connection is closed."""
         try:
+            if self._stuck:
+                return
             self.driver.run(lambda: self.fs.sync(self.caller), durable=True)
             if self._accompanied:
                 self._reap()
@@ -131,9 +135,13 @@ class Door:
         beside.start()
         try:
             yield world
+        except StuckError:
+            self._stuck = True
+            raise
         finally:
             try:
-                world.close()
+                if not self._stuck:
+                    world.close()
             finally:
                 beside.stop()
 
@@ -157,6 +165,7 @@ class Door:
         return self._presence.changes(0 if self._presence.asked else _LISTEN)
 
     def heed(self, heard: Changes) -> None:
+        """What is kept in mind of what others changed is old."""
         inos = heard.inos | frozenset(self.fs.session.names.inos()) if heard.lost else heard.inos
         self.fs.changed_elsewhere(inos)
 
@@ -240,16 +249,18 @@ class _Beside(threading.Thread):
     def _listen(self) -> None:
         heard = self._door.listen()
         self._behind = self._behind or heard.moved or heard.lost
-        with self._lock:
-            self._door.heed(heard)
+        self._heed(heard)
         if self._door.asked:
-            heard = self._door.be_quiet(self._lock, self._over.is_set)
-            with self._lock:
-                self._door.heed(heard)
+            self._heed(self._door.be_quiet(self._lock, self._over.is_set))
         elif self._behind:
             with self._lock:
                 self._door.follow()
         self._behind = False
+
+    def _heed(self, heard: Changes) -> None:
+        if heard.inos or heard.lost:
+            with self._lock:
+                self._door.heed(heard)
 
     def _store(self) -> None:
         if time.monotonic() >= self._due:

@@ -1,0 +1,20 @@
+;; Writes "unflushed" to the file kept.txt of the first preopened directory, leaves it open, and makes a layer of the name "by guest"
+;; through the control file. Exits with the errno of the first call that fails.
+(module
+  (import "wasi_snapshot_preview1" "path_open" (func $path_open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 0) "\40\00\00\00\09\00\00\00")
+  (data (i32.const 8) "\50\00\00\00\09\00\00\00")
+  (data (i32.const 16) "kept.txt")
+  (data (i32.const 32) ".tarbox/layers/new")
+  (data (i32.const 64) "unflushed")
+  (data (i32.const 80) "by guest\n")
+  (func $must (param $errno i32)
+    (if (local.get $errno) (then (call $proc_exit (local.get $errno)))))
+  (func (export "_start")
+    (call $must (call $path_open (i32.const 3) (i32.const 0) (i32.const 16) (i32.const 8) (i32.const 9) (i64.const 64) (i64.const 0) (i32.const 0) (i32.const 96)))
+    (call $must (call $fd_write (i32.load (i32.const 96)) (i32.const 0) (i32.const 1) (i32.const 100)))
+    (call $must (call $path_open (i32.const 3) (i32.const 0) (i32.const 32) (i32.const 18) (i32.const 0) (i64.const 64) (i64.const 0) (i32.const 0) (i32.const 96)))
+    (call $must (call $fd_write (i32.load (i32.const 96)) (i32.const 8) (i32.const 1) (i32.const 100)))))
