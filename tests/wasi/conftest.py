@@ -16,8 +16,11 @@ __all__ = ["make_tenant", "schema_url", "tenant"]
 
 
 @pytest.fixture
-def tarbox(schema_url: str, tmp_path: Path) -> Iterator[Tarbox]:
+def tarbox(schema_url: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Tarbox]:
+    """What wasmtime compiles is kept from run to run: seconds of each large program."""
+    assert request.config.cache is not None
     with fresh(schema_url, tmp_path) as command:
+        command.env["XDG_CACHE_HOME"] = str(request.config.cache.mkdir("compiled"))
         yield command
 
 
