@@ -15,9 +15,10 @@ import pytest
 from tarbox_core import statements as sql
 from tarbox_core.drivers import embedded
 from tarbox_core.drivers.dsn import parse_url
-from tarbox_core.drivers.presence import Changes, Presence, doors, look, quiet
+from tarbox_core.drivers.presence import Changes, Presence, doors, look, quiet, store
 from tarbox_core.effects import many
-from tarbox_core.errors import LayerError
+from tarbox_core.errors import ConnectionLost, FsError, LayerError, TarboxError
+from tarbox_core.filesystem import OpenFile
 from tarbox_core.session import presence_lock
 from tests.conftest import PgServer
 from tests.pg.cli import Tarbox, fresh
@@ -255,3 +256,39 @@ def test_a_view_is_seen_by_who_would_delete_its_layer(tenant: Tenant, schema_url
     with present(tenant.view("two"), schema_url), pytest.raises(LayerError, match="mounted read-only"):
         session.run(lambda: session.fs.delete_layer(session.caller, "two"))
     session.run(lambda: session.fs.delete_layer(session.caller, "two"))
+
+
+def test_whoever_listens_can_be_called_off(tenant: Tenant, schema_url: str) -> None:
+    session = tenant.session(alone=False)
+    with present(session, schema_url) as presence:
+        raised: list[TarboxError] = []
+
+        def listen() -> None:
+            try:
+                presence.changes(30)
+            except TarboxError as error:
+                raised.append(error)
+
+        listener = threading.Thread(target=listen)
+        listener.start()
+        time.sleep(0.05)  # so that it waits
+        presence.abort()
+        listener.join(5)
+        assert [type(error) for error in raised] == [ConnectionLost]
+        presence.abort()  # of nothing
+
+
+def test_what_is_dirty_is_stored_before_a_head_moves(tenant: Tenant) -> None:
+    session = tenant.session()
+    opened = session.create(b"/f")
+    session.run(lambda: opened.write(session.caller, 0, b"x"))
+    with pytest.raises(LayerError, match="/f cannot be stored, so no layer is made") as refused:
+        store(session.fs, failing)
+    assert (refused.value.errno, opened.dirty) == (errno.ENOSPC, True)
+    store(session.fs, lambda file: session.run(lambda: file.flush(session.caller)))
+    assert not opened.dirty
+    session.close(opened)
+
+
+def failing(opened: OpenFile) -> None:
+    raise FsError(errno.ENOSPC)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from urllib.parse import urlsplit
 
 import pytest
 
+from tests.conftest import PgServer
 from tests.pg.cli import Tarbox
-from tests.wasi.helpers import compiled, guest, wasi_run
+from tests.wasi.helpers import compiled, finish, guest, start, wasi_run
 
 START = '(func (export "_start"))'
 PREVIEW1 = "wasi_snapshot_preview1"
@@ -112,6 +114,26 @@ def test_without_wasmtime(tarbox: Tarbox) -> None:
 def test_a_home_that_cannot_be_written(tarbox: Tarbox) -> None:
     env = {"HOME": "/proc/nowhere", "XDG_CACHE_HOME": "/proc/nowhere", "XDG_CONFIG_HOME": "/proc/nowhere"}
     assert wasi_run(tarbox, guest("hello"), env=env) == (0, b"hello, tenant\n", "")
+
+
+def test_a_database_that_goes_away(tarbox: Tarbox, pg_server: PgServer) -> None:
+    """The guest is told of an input/output error, and whoever runs it of the reason."""
+    process = start(tarbox, guest("watch"))
+    assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+    database = urlsplit(tarbox.env["TARBOX_DATABASE_URL"]).path[1:]
+    admin = pg_server.connect()
+    try:
+        admin.run(f"alter database {database} allow_connections false")
+        admin.run("select pg_terminate_backend(pid) from pg_stat_activity where datname = :name", name=database)
+        ended = finish(process)
+    finally:
+        admin.run(f"alter database {database} allow_connections true")
+        admin.close()
+    *told, failed = ended.said.splitlines()
+    why = "not currently accepting connections"
+    assert ended.status == 1
+    assert any(line.startswith("tarbox: the program met an input/output error: ") and why in line for line in told), ended.said
+    assert failed.startswith("tarbox: ") and why in failed
 
 
 def test_help_tells_the_statuses(tarbox: Tarbox) -> None:

@@ -15,7 +15,7 @@ from tarbox_cli.arguments import Parser
 from tarbox_cli.output import Output, complain
 from tarbox_cli.session import connect, database_url, settings, tenant_info, tenant_of
 from tarbox_cli.users import whoever, written
-from tarbox_cli.wasi import ended_by_signals, need_wasmtime
+from tarbox_cli.wasi import attended, need_wasmtime
 
 if TYPE_CHECKING:
     from tarbox_cli.commands import Verbs
@@ -62,7 +62,7 @@ def _guest(options: Namespace, words: list[str]) -> int:
     grant = Grant(read_only=options.read_only, audit=config.audit.enabled, caller=user.caller)
     with connect(config, url, info.role) as driver:
         attached = driver.run(lambda: tenant.attach(info, config.branch))
-        with Served(driver.dsn, attached, grant) as served, ended_by_signals():
+        with Served(driver.dsn, attached, grant) as served, attended():
             told = [os.fsencode(word) for word in (written(user), *words)]
             result, trouble = guest.run(told, served.exchange, driver, attached, env=_environment())
     if trouble is not None:

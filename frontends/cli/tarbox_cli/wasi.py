@@ -5,6 +5,7 @@ Standard output is the guest's own, so what is to be said of a run goes to stand
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -69,7 +70,7 @@ def run(options: Namespace, out: Output) -> int:
             caller = Caller(os.geteuid(), os.getegid(), tuple(os.getgroups()), os.getpid())
             if program is None:
                 program = _load(options, source, _stored(driver, fs, caller, tenant_path(source.removeprefix(_INSIDE))))
-            with entered(dsn, driver, fs, caller) as door, ended_by_signals():
+            with entered(dsn, driver, fs, caller) as door, attended():
                 return _run(options, program, door, dirs)
     except ProgramError as error:
         complain(describe(error))
@@ -196,18 +197,33 @@ def _document(result: Result, layer: Layer | None, changes: list[Change] | None)
     errors.flush()
 
 
+class _Teller(logging.Handler):
+    """What is logged beside a guest, as lines on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and os.environ.get("TARBOX_DEBUG") == "1":
+            sys.stderr.write(f"{self.format(record)}\n")
+        elif record.exc_info:
+            complain(f"{record.getMessage()}: {record.exc_info[1]!r} (TARBOX_DEBUG=1 shows where)")
+        else:
+            complain(record.getMessage())
+
+
 @contextmanager
-def ended_by_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the guest as Ctrl-C does, so that what it wrote is stored."""
+def attended() -> Iterator[None]:
+    """Around a guest: SIGTERM and SIGHUP end it as Ctrl-C does, so that what it wrote is stored; and trouble beside it is told."""
 
     def end(number: int, frame: FrameType | None) -> NoReturn:
         raise SystemExit(128 + number)
 
     ours = threading.current_thread() is threading.main_thread()  # no other may
     before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP) if ours}
+    log, teller = logging.getLogger("tarbox"), _Teller(logging.WARNING)
+    log.addHandler(teller)
     try:
         yield
     finally:
+        log.removeHandler(teller)
         for number, handler in before.items():
             signal.signal(number, handler)
 
