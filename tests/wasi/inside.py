@@ -58,8 +58,9 @@ def run_tests() -> int:
     class Inside:
         """What of pytest works otherwise here, and the count."""
 
-        passed = 0
-        failed: list[str] = []
+        def __init__(self) -> None:
+            self.passed = 0
+            self.failed: list[str] = []
 
         @pytest.fixture
         def capfdbinary(self, capsysbinary: Any) -> Iterator[Any]:

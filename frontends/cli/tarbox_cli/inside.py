@@ -16,7 +16,6 @@ from tarbox_cli.commands import GATEWAY
 from tarbox_core import hashing
 from tarbox_core.drivers.remote import RemoteDriver
 from tarbox_core.errors import ConnectionLost
-from tarbox_core.types import TenantInfo
 
 _LENGTH: Final = 4  # bytes at the front of a frame that tell how many follow
 _AT_ONCE: Final = 1 << 20
@@ -54,14 +53,14 @@ def _driver(path: str) -> RemoteDriver:
     return driver
 
 
-def reach(options: Namespace) -> tuple[RemoteDriver, TenantInfo]:
-    """The gateway and the tenant that it serves; UsageError for options that ask for another."""
+def reach(options: Namespace) -> RemoteDriver:
+    """The gateway, which serves one tenant; UsageError for options that ask for another."""
     if options.database_url is not None or options.config is not None:
         raise UsageError("a guest has neither databases nor configuration files to choose from: give this to what starts it")
     driver = _driver(os.environ[GATEWAY])
     if options.tenant not in (None, driver.tenant.name):
         raise UsageError(f"this guest sees the tenant {driver.tenant.name} alone")
-    return driver, driver.tenant
+    return driver
 
 
 def main() -> int:

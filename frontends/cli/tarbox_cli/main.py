@@ -221,6 +221,10 @@ def _overview(name: str) -> str:
     lines += [
         "",
         f"Options stand before or after the command. `tarbox {only + ' ' if only else ''}COMMAND --help` tells the rest.",
+    ]
+    if os.environ.get(GATEWAY):
+        return "\n".join(lines)
+    lines += [
         "The tenant may come from TARBOX_TENANT, the database from TARBOX_DATABASE_URL or DATABASE_URL; with no database",
         "named anywhere, an embedded PostgreSQL starts by itself.",
     ]

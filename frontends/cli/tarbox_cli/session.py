@@ -300,6 +300,7 @@ class _Reached(NamedTuple):
     driver: Driver
     tenant: TenantInfo
     branch: str
+    read_only: bool = False
 
 
 @contextmanager
@@ -307,8 +308,8 @@ def _reach(options: Namespace) -> Iterator[_Reached]:
     if os.environ.get(GATEWAY):
         from tarbox_cli.inside import reach
 
-        driver, info = reach(options)
-        yield _Reached(None, None, driver, info, options.branch or info.head)
+        gateway = reach(options)
+        yield _Reached(None, None, gateway, gateway.tenant, options.branch or gateway.tenant.head, gateway.read_only)
         return
     from tarbox_core.drivers.dsn import parse_url
 
@@ -327,6 +328,7 @@ def enter(options: Namespace, *, changes: bool, layer: str | None = None) -> Ite
 
     with _reach(options) as reached:
         driver = reached.driver
+        changes = changes and not reached.read_only
         fs = _tree(reached.config, driver, reached.tenant, reached.branch, read_only=not changes, defer=changes, layer=layer)
         presence.look(driver, fs)
         session = Session(reached.dsn, driver, fs, reached.tenant)
