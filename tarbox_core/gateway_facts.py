@@ -188,7 +188,7 @@ class Facts:
                     _OF_LAYERS[statement](self, query, found)
                 elif statement in _OF_TREES and self._here(query):
                     _OF_TREES[statement](self, query, found)
-                    if statement is tree.CHILD and place > self.alone.get(self.lock("N", *query.values[3:5]), _NEVER):
+                    if statement in (tree.CHILD, tree.CHILD_FULL) and place > self.alone.get(self.lock("N", *query.values[3:5]), _NEVER):
                         _keep(self.names, query.values[3:5], found[0][0])
                     elif statement is tree.ANCESTORS and settled <= place > self.alone.get(renames, _NEVER):
                         _keep(self.above, query.values[3], frozenset(found[0][0] or ()))
@@ -256,5 +256,6 @@ _OF_LAYERS: Final[dict[Statement, Learn]] = {
     tree.HEAD: _head, layers.STANDING: _standing, layers.LAYER: _layers, layers.FIND: _layers, layers.BELOW: _below, tree.PRESENCES: _doors,
 }  # fmt: skip
 _OF_TREES: Final[dict[Statement, Learn]] = {
-    tree.INODE: _inodes, tree.INODE_FULL: _inodes, tree.CHILD: _inodes, tree.ANCESTORS: _nothing, tree.EXTENTS: _extents, tree.EXTENTS_FROM: _extents,
+    tree.INODE: _inodes, tree.INODE_FULL: _inodes, tree.CHILD: _inodes, tree.CHILD_FULL: _inodes, tree.ANCESTORS: _nothing,
+    tree.EXTENTS: _extents, tree.EXTENTS_FROM: _extents,
 }  # fmt: skip

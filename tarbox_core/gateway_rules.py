@@ -85,7 +85,7 @@ RULES: Final[Mapping[Statement, Rule]] = {
     # --- reads: any grant
     **_reads(tree.HEAD, tree.TENANT_USAGE, check.WHOLE, check.JOINING, trail.SNAPSHOT),
     **_read(tree.PRESENCES, may.own_lock),
-    **_reads(tree.CHILD, tree.WALK, tree.DIR_USED, tree.ANCESTORS),
+    **_reads(tree.CHILD, tree.CHILD_FULL, tree.WALK, tree.DIR_USED, tree.ANCESTORS),
     **_read(tree.DIR_NAMES, may.page(6)),
     **_read(tree.DIR_PAGE, may.page(6)),
     **_reads(tree.INODE, tree.INODE_FULL, tree.INODE_PACKED, tree.XATTR, tree.XATTRS, tree.EXTENTS, tree.EXTENTS_FROM),
