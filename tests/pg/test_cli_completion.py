@@ -128,6 +128,9 @@ def test_bash(tarbox: Tarbox) -> None:
     assert bash(tarbox, "cat", "/data/a") == ["/data/a\\$b.txt"]
     assert bash(tarbox, "ls", "--tenant", "=", tarbox.tenant[:4]) and tarbox.tenant in bash(tarbox, "ls", "--tenant", "=", tarbox.tenant[:4])
     assert tarbox.tenant in bash(tarbox, "ls", "--tenant", "=")
+    assert bash(tarbox, "wasi", "run", "--dir", "/work", "=", "/data/tw") == ["/data/two\\ words/"]
+    assert bash(tarbox, "wasi", "run", "--dir", "=", "/work", "=", "/da") == ["/data/"]
+    assert "data/" in bash(tarbox, "wasi", "run", "--dir", "/work", "=")
     (tarbox.folder / "hostfile").touch()
     assert bash(tarbox, "put", "hostf") == ["hostfile"]
     assert bash(tarbox, "mount", "b") == ["bin"]

@@ -46,16 +46,18 @@ _NOTHING: Final = Candidates("words", [])
 def answer(argv: list[str], out: Output) -> int:
     """`SHELL -- WORDS...`; the last of the words is the one being typed, up to the cursor."""
     shell, words = argv[0] if argv else "", argv[2:]
+    parted = shell == "bash" and "=" in words[-2:]
     if shell == "bash":
         words = [unquoted(word) for word in _joined(words)]
     typed = words[-1] if words else ""
+    there = typed.rpartition("=")[0] + "=" if parted and "=" in typed else ""  # stands on the line as words of its own
     found = candidates(words[:-1], typed)
     out.line(found.kind)
     for word, description in found.words[:MOST]:
         if "\n" in word:
             continue  # one line each
         if shell == "bash":
-            out.line(quoted(word))
+            out.line(quoted(word.removeprefix(there)))
         else:
             out.line(f"{word}\t{description}" if description else word)
     return 0
@@ -284,11 +286,11 @@ def _leads_to_folder(session: Any, path: bytes) -> bool:
 
 
 def _joined(words: list[str]) -> list[str]:
-    """bash hands `--tenant=x` over as three words, because `=` breaks words there."""
+    """bash hands `--tenant=x` and `/work=/a` over as three words, because `=` breaks words there."""
     joined: list[str] = []
     at = 0
     while at < len(words):
-        if words[at] == "=" and joined and joined[-1].startswith("--"):
+        if words[at] == "=" and joined and (joined[-1].startswith("--") or joined[-2:-1] in (["--dir"], ["--env"])):
             joined[-1] += "=" + (words[at + 1] if at + 1 < len(words) else "")
             at += 2
         else:
@@ -343,8 +345,6 @@ _tarbox() {
         return
     fi
     for line in "${reply[@]:1}"; do
-        # "=" breaks words: what stands before it is on the line already.
-        [[ "${COMP_WORDS[COMP_CWORD]}" == "=" || "${COMP_WORDS[COMP_CWORD - 1]}" == "=" ]] && line="${line#*=}"
         COMPREPLY+=("$line")
     done
     if [[ ${#COMPREPLY[@]} -eq 1 && "${COMPREPLY[0]}" == */ ]]; then

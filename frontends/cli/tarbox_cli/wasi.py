@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 _INSIDE: Final = "tarbox:"  # before the path of a program that is a file of the tenant
 _STATUSES: Final = """exit status:
   the program's own; else 124 out of time, 126 not a program that can be run, 134 a trap or out of fuel, 137 not enough memory
-  to begin with, 130 interrupted, 1 an error of Tarbox itself, 2 bad usage"""
+  to begin with, 130 interrupted, 1 an error of Tarbox itself, 2 bad usage
+
+Standard output is the program's. With --json, standard error ends with a document that tells how it ended and what changed."""
 
 
 def run_arguments(parser: ArgumentParser) -> None:
