@@ -416,4 +416,4 @@ def test_maintenance_takes_a_grant_of_its_own(opened: Callable[..., Any], first:
         assert before == first[0][: len(before)]
         refused = {label: result for label, result in told if label in maintenance}
         for label in maintenance:
-            assert re.match(r"GatewayError: statement [a-z.]+(,| is not for this client)", refused[label]), label
+            assert re.match(r"GatewayError: statement [a-z_.]+(,| is not for this client)", refused[label]), label
