@@ -125,6 +125,10 @@ class ConnectionLost(TarboxError):
         super().__init__(message)
 
 
+class TransactionError(TarboxError):
+    """A transaction of several operations cannot go on, or what was asked for has no place in one."""
+
+
 class SchemaError(TarboxError):
     """The database's schema is missing, older or newer than this program can use."""
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import random
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from contextlib import asynccontextmanager
+from copy import copy
 from functools import partial
 from types import TracebackType
 from typing import Final, Self, TypeVar
@@ -17,10 +19,11 @@ from typing import Final, Self, TypeVar
 import anyio
 import anyio.to_thread
 
-from tarbox_core.drivers.base import CONNECTION_TIMEOUT, POOL_SIZE, Trip, conduct
+from tarbox_core.drivers.base import CONNECTION_TIMEOUT, POOL_SIZE, Pause, Trip, conduct
 from tarbox_core.drivers.dsn import Dsn, parse_url
+from tarbox_core.drivers.nested import Nested
 from tarbox_core.drivers.wire import Wire
-from tarbox_core.effects import Op
+from tarbox_core.effects import Op, Rows
 from tarbox_core.errors import ConnectError, ConnectionLost, TarboxError
 
 R = TypeVar("R")
@@ -38,63 +41,65 @@ class AioDriver:
 
     def __init__(
         self, dsn: Dsn | str, role: str | None = None, *, pool_size: int = POOL_SIZE, connection_timeout: float = CONNECTION_TIMEOUT,
-        synchronous: bool = False,
+        synchronous: bool = False, pooled: bool = False,
     ) -> None:
         self.dsn = parse_url(dsn) if isinstance(dsn, str) else dsn
         self.role = role
         self._synchronous = synchronous
-        self._size = pool_size
-        self._timeout = connection_timeout
-        self._idle: deque[Wire] = deque()
-        self._closed = False
-        # Made on the loop that first runs an operation. As many threads as wires: they are its own, so that other
-        # users of threads cannot keep a commit waiting.
-        self._wires: anyio.Semaphore | None = None
-        self._threads: anyio.CapacityLimiter | None = None
+        self._pooled = pooled
+        self._leases = _Leases(pool_size, connection_timeout)
 
-    async def run(self, factory: Callable[[], Op[R]], *, durable: bool = False) -> R:
-        """Run a fresh operation to its end in one transaction; see base.Driver.run."""
-        play = conduct(factory, random.random, durable=durable)
+    def under(self, role: str) -> AioDriver:
+        """The same connections, for operations under another role; see SyncDriver.under."""
+        if not self._pooled:
+            raise ValueError("connections that keep their role are for that role alone")
+        other = copy(self)
+        other.role = role
+        return other
+
+    async def run(self, factory: Callable[[], Op[R]], *, durable: bool = False, reading: bool = False) -> R:
+        """Run a fresh operation to its end in one transaction; see base.Driver.run, and base.conduct for `reading`."""
         lease: _Lease | None = None
-        try:
-            command = next(play)
-            while True:
-                try:
-                    if isinstance(command, Trip):
-                        if lease is None:
-                            lease = await self._take()
-                        work = partial(Wire.execute, queries=command.queries, begin=command.begin, commit=command.commit, durable=durable)
-                        rows = await self._on(lease, work)
-                    else:
-                        if lease is not None:
-                            given, lease = lease, None
-                            self._give(given)
-                        await anyio.sleep(command.seconds)
-                        rows = []
-                except (TarboxError, TypeError, ValueError) as error:
-                    command = play.throw(error)
-                else:
-                    command = play.send(rows)
-        except StopIteration as end:
-            result: R = end.value
-            return result
-        finally:
-            play.close()
+
+        async def trip(wanted: Trip) -> list[Rows]:
+            nonlocal lease
+            if lease is None:
+                lease = await self._take()
+            work = partial(Wire.execute, queries=wanted.queries, begin=wanted.begin, commit=wanted.commit, durable=durable)
+            return await self._leases.on(lease, work)
+
+        async def rest() -> None:
+            nonlocal lease
             if lease is not None:
-                self._give(lease)
+                given, lease = lease, None
+                self._leases.give(given)
+
+        return await _play(conduct(factory, random.random, durable=durable, reading=reading), trip, rest)
+
+    @asynccontextmanager
+    async def transaction(self, *, durable: bool = False) -> AsyncIterator[AsyncTransaction]:
+        """Several operations as one transaction, which is committed at the end of the block, or rolled back by an exception."""
+        transaction = AsyncTransaction(self._leases, self._take, durable)
+        try:
+            yield transaction
+            await transaction.commit()
+        finally:
+            transaction.end()
 
     async def script(self, sql: str) -> None:
         """Run several statements as one transaction (unless they say otherwise), without parameters or rows."""
         lease = await self._take()
         try:
-            await self._on(lease, partial(Wire.script, sql=sql))
+            await self._leases.on(lease, partial(Wire.script, sql=sql))
         finally:
-            self._give(lease)
+            self._leases.give(lease)
+
+    async def _take(self) -> _Lease:
+        make = partial(Wire, self.dsn, self.role, synchronous=self._synchronous, pooled=self._pooled)
+        return await self._leases.take(make, self.role)
 
     async def close(self) -> None:
-        self._closed = True
-        while self._idle:
-            self._idle.pop().close()
+        self._leases.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -102,7 +107,89 @@ class AioDriver:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self.close()
 
-    async def _take(self) -> _Lease:
+
+class AsyncTransaction:
+    """Runs operations, one at a time, in one open transaction (see `nested`)."""
+
+    def __init__(self, leases: _Leases, take: Callable[[], Awaitable[_Lease]], durable: bool) -> None:
+        self._leases = leases
+        self._take = take
+        self._lease: _Lease | None = None
+        self._nested = Nested(durable)
+        self._turn = anyio.Lock()
+
+    async def run(self, factory: Callable[[], Op[R]], *, durable: bool = False, reading: bool = False) -> R:
+        """Run an operation, which is undone by itself where it fails. What it did counts when the transaction is committed, and
+        is as durable as that."""
+        async with self._turn:
+            return await _play(conduct(factory, random.random), self._trip, self._undo)
+
+    async def _trip(self, wanted: Trip) -> list[Rows]:
+        if self._lease is not None and self._lease.lost and self._nested.blank:
+            given, self._lease = self._lease, None
+            self._leases.give(given)
+        if self._lease is None:
+            self._lease = await self._take()
+        return await self._leases.on(self._lease, partial(self._nested.execute, trip=wanted))
+
+    async def _undo(self) -> None:
+        if self._lease is not None and self._lease.wire is not None:
+            with anyio.CancelScope(shield=True):
+                await self._leases.on(self._lease, self._nested.undo)
+
+    async def commit(self) -> None:
+        """Raises ConnectionLost, whose `committing` tells whether it may have taken effect, and TransactionError."""
+        async with self._turn:
+            if self._lease is not None:
+                await self._leases.on(self._lease, self._nested.commit)
+
+    def end(self) -> None:
+        """Give the connection back, rolled back where nothing was committed."""
+        self._nested.end()
+        if self._lease is not None:
+            given, self._lease = self._lease, None
+            self._leases.give(given)
+
+
+async def _play(
+    play: Generator[Trip | Pause, list[Rows], R], trip: Callable[[Trip], Awaitable[list[Rows]]], rest: Callable[[], Awaitable[None]]
+) -> R:
+    """Do what `conduct` asks for. `rest` leaves the transaction, rolled back where it is open; it is called at the end, too."""
+    try:
+        command = next(play)
+        while True:
+            try:
+                if isinstance(command, Trip):
+                    rows = await trip(command)
+                else:
+                    await rest()
+                    await anyio.sleep(command.seconds)
+                    rows = []
+            except (TarboxError, TypeError, ValueError) as error:
+                command = play.throw(error)
+            else:
+                command = play.send(rows)
+    except StopIteration as end:
+        result: R = end.value
+        return result
+    finally:
+        play.close()
+        await rest()
+
+
+class _Leases:
+    """At most `size` wires, and as many threads: they are its own, so that other users of threads cannot keep a commit waiting."""
+
+    def __init__(self, size: int, timeout: float) -> None:
+        self._size = size
+        self._timeout = timeout
+        self._idle: deque[Wire] = deque()
+        self._closed = False
+        # Made on the loop that first runs an operation.
+        self._wires: anyio.Semaphore | None = None
+        self._threads: anyio.CapacityLimiter | None = None
+
+    async def take(self, make: Callable[[], Wire], role: str | None) -> _Lease:
         if self._wires is None:
             self._wires = anyio.Semaphore(self._size)
         with anyio.move_on_after(self._timeout) as waiting:
@@ -112,9 +199,9 @@ class AioDriver:
         if self._closed:
             self._wires.release()
             raise ConnectError("the driver is closed")
-        return _Lease(self._idle.pop() if self._idle else None, partial(Wire, self.dsn, self.role, synchronous=self._synchronous))
+        return _Lease(self._idle.pop() if self._idle else None, make, role)
 
-    def _give(self, lease: _Lease) -> None:
+    def give(self, lease: _Lease) -> None:
         wire = lease.wire
         try:
             if wire is not None:
@@ -127,7 +214,7 @@ class AioDriver:
             if self._wires is not None:
                 self._wires.release()
 
-    async def _on(self, lease: _Lease, work: Callable[[Wire], R]) -> R:
+    async def on(self, lease: _Lease, work: Callable[[Wire], R]) -> R:
         """Run `work` on the lease's wire in a thread. When cancelled, the wire is closed, after its statement has ended."""
         if self._threads is None:
             self._threads = anyio.CapacityLimiter(2 * self._size)  # a thread to work and one to cancel it
@@ -152,13 +239,20 @@ class AioDriver:
                 lease.wire.close()
             raise
 
+    def close(self) -> None:
+        """Close all wires; those in use, when they are given back."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().close()
+
 
 class _Lease:
     """A place in the pool for one operation, and its wire once a thread has made or checked it."""
 
-    def __init__(self, wire: Wire | None, make: Callable[[], Wire]) -> None:
+    def __init__(self, wire: Wire | None, make: Callable[[], Wire], role: str | None) -> None:
         self.wire = wire
         self._make = make
+        self._role = role
         self._ready = False
 
     def ready(self) -> Wire:
@@ -166,9 +260,15 @@ class _Lease:
         if not self._ready:
             if self.wire is None or not self.wire.alive():
                 self.wire = self._make()
+            if self.wire.pooled:
+                self.wire.assume(self._role)
             self._ready = True
         assert self.wire is not None
         return self.wire
+
+    @property
+    def lost(self) -> bool:
+        return self._ready and self.wire is not None and self.wire.closed
 
     def interrupt(self, ended: threading.Event) -> None:
         """Cancel what another thread runs on the wire until it has ended; break the connection when that does not help."""

@@ -61,23 +61,26 @@ class Pause(NamedTuple):
     seconds: float
 
 
-def conduct(factory: Callable[[], Op[R]], random: Callable[[], float], *, durable: bool = False) -> Generator[Trip | Pause, list[Rows], R]:
+def conduct(
+    factory: Callable[[], Op[R]], random: Callable[[], float], *, durable: bool = False, reading: bool = False
+) -> Generator[Trip | Pause, list[Rows], R]:
     """The life of one operation. The player throws in what a trip raised, and rolls back what is open at the end.
 
-    `random` gives numbers from [0, 1).
+    `random` gives numbers from [0, 1). `reading`: the operation takes no locks and changes nothing that may not be changed
+    twice, so each of its trips is a transaction, which spares a commit and can be repeated whenever a connection is lost.
     """
     retries = 0
     reconnected = False
     while True:
         try:
-            return (yield from _once(factory(), durable))
+            return (yield from _once(factory(), durable, reading))
         except RetryableError:
             retries += 1
             if retries > RETRIES:
                 raise
             pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (retries - 1)) * (0.5 + random())
         except ConnectionLost as error:
-            if error.committing or reconnected:
+            if (error.committing and not reading) or reconnected:
                 raise
             reconnected = True
             pause = 0.0
@@ -86,7 +89,7 @@ def conduct(factory: Callable[[], Op[R]], random: Callable[[], float], *, durabl
         yield Pause(pause)
 
 
-def _once(op: Op[R], durable: bool) -> Generator[Trip | Pause, list[Rows], R]:
+def _once(op: Op[R], durable: bool, reading: bool) -> Generator[Trip | Pause, list[Rows], R]:
     begun = committed = False
     failure: SqlError | None = None
     try:
@@ -100,7 +103,9 @@ def _once(op: Op[R], durable: bool) -> Generator[Trip | Pause, list[Rows], R]:
                 batch = op.send([])
                 continue
             try:
-                if batch.queries or begun or durable:
+                if reading and batch.queries:
+                    rows = yield Trip(batch.queries, True, True)
+                elif batch.queries or begun or durable:
                     rows = yield Trip(batch.queries, not begun, batch.final)
                 else:
                     rows = []
@@ -110,7 +115,7 @@ def _once(op: Op[R], durable: bool) -> Generator[Trip | Pause, list[Rows], R]:
                 failure = error
                 batch = op.throw(error)
             else:
-                begun, committed = True, batch.final
+                begun, committed = not reading, batch.final
                 batch = op.send(rows)
     except StopIteration as end:
         result: R = end.value

@@ -98,23 +98,25 @@ def _fixed_row_decoder(returns: Sequence[str]) -> RowDecoder:
 
 
 class Plan:
-    """How one statement travels: its Parse, its Bind for given values, its rows.
+    """How one statement travels: its Parse, its Bind for given values, its rows. `name`: the server's for it, where that is another.
 
     `bind` raises TypeError or ValueError, naming statement and parameter, before anything is sent.
     """
 
-    __slots__ = ("_base", "_encoders", "_prefix", "_suffix", "_whole", "decode", "parse", "statement")
+    __slots__ = ("_base", "_encoders", "_prefix", "_suffix", "_whole", "decode", "forget", "name", "parse", "statement")
 
-    def __init__(self, statement: Statement) -> None:
-        for name in (*statement.params, *statement.returns):
-            if name not in OIDS:
-                raise TypeError(f"statement {statement.name}: no binary form is known for type {name!r}")
+    def __init__(self, statement: Statement, name: str | None = None) -> None:
+        for type_name in (*statement.params, *statement.returns):
+            if type_name not in OIDS:
+                raise TypeError(f"statement {statement.name}: no binary form is known for type {type_name!r}")
         self.statement = statement
-        server_name = statement.name.encode()
+        self.name = statement.name if name is None else name
+        server_name = self.name.encode()
         oids = b"".join(_I4.pack(OIDS[name]) for name in statement.params)
         # Describe comes with the one Parse: the types of the result are checked against `returns` once a connection.
         self.parse = message(b"P", server_name + b"\0" + statement.sql.encode() + b"\0" + len(statement.params).to_bytes(2) + oids) \
             + message(b"D", b"S" + server_name + b"\0")
+        self.forget = message(b"C", b"S" + server_name + b"\0")
         # Bind to the unnamed portal: all parameters and all results in binary; then Execute without a row limit.
         self._prefix = b"\0" + server_name + b"\0\0\x01\0\x01" + len(statement.params).to_bytes(2)
         results = b"\0\x01\0\x01"
@@ -158,3 +160,20 @@ class Plan:
 def message(kind: bytes, body: bytes) -> bytes:
     """A message of the protocol: kind, length (its own word included), body."""
     return kind + _I4.pack(len(body) + 4) + body
+
+
+def mismatch(statement: Statement, description: bytes) -> TypeError | None:
+    """What differs between a RowDescription and the statement's `returns`. A statement that declares none takes any."""
+    if not statement.returns:
+        return None
+    count = int.from_bytes(description[:2])
+    if count != len(statement.returns):
+        return TypeError(f"statement {statement.name}: gives {count} columns, declares {len(statement.returns)}")
+    pos = 2
+    for number, declared in enumerate(statement.returns, 1):
+        stop = description.index(b"\0", pos)
+        oid = int.from_bytes(description[stop + 7:stop + 11])
+        if not accepts(declared, oid):
+            return TypeError(f"statement {statement.name}: column {number} ({description[pos:stop].decode()}) has type oid {oid}, is declared {declared}")
+        pos = stop + 19
+    return None

@@ -8,14 +8,16 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from copy import copy
 from types import TracebackType
 from typing import Self, TypeVar
 
-from tarbox_core.drivers.base import CONNECTION_TIMEOUT, POOL_SIZE, Trip, conduct
+from tarbox_core.drivers.base import CONNECTION_TIMEOUT, POOL_SIZE, Pause, Trip, conduct
 from tarbox_core.drivers.dsn import Dsn, parse_url
+from tarbox_core.drivers.nested import Nested
 from tarbox_core.drivers.wire import Wire
-from tarbox_core.effects import Op
+from tarbox_core.effects import Op, Rows
 from tarbox_core.errors import ConnectError, TarboxError
 
 R = TypeVar("R")
@@ -138,47 +140,60 @@ class SyncDriver:
     """Runs operations on threads (see base.Driver).
 
     `dsn` may be a URL. `role`: the role every session works under. `synchronous`: every commit waits for the disk.
-    `connection_timeout` is in seconds. No connection is made before the first operation needs one.
+    `connection_timeout` is in seconds. No connection is made before the first operation needs one. `pooled`: nothing is left
+    to sessions, so it works through pgbouncer in transaction mode, and for several roles (`under`).
     """
 
     def __init__(
         self, dsn: Dsn | str, role: str | None = None, *, pool_size: int = POOL_SIZE, connection_timeout: float = CONNECTION_TIMEOUT,
-        synchronous: bool = False,
+        synchronous: bool = False, pooled: bool = False,
     ) -> None:
         self.dsn = parse_url(dsn) if isinstance(dsn, str) else dsn
         self.role = role
-        self._pool = Pool(lambda: Wire(self.dsn, role, synchronous=synchronous), pool_size, connection_timeout)
+        self._pooled = pooled
+        self._pool = Pool(lambda: Wire(self.dsn, role, synchronous=synchronous, pooled=pooled), pool_size, connection_timeout)
 
-    def run(self, factory: Callable[[], Op[R]], *, durable: bool = False) -> R:
-        """Run a fresh operation to its end in one transaction; see base.Driver.run."""
-        play = conduct(factory, random.random, durable=durable)
-        pool = self._pool
+    def under(self, role: str) -> SyncDriver:
+        """The same connections, for operations under another role. Of a `pooled` driver; closing one closes both."""
+        if not self._pooled:
+            raise ValueError("connections that keep their role are for that role alone")
+        other = copy(self)
+        other.role = role
+        return other
+
+    def run(self, factory: Callable[[], Op[R]], *, durable: bool = False, reading: bool = False) -> R:
+        """Run a fresh operation to its end in one transaction; see base.Driver.run, and base.conduct for `reading`."""
         wire: Wire | None = None
-        try:
-            command = next(play)
-            while True:
-                try:
-                    if isinstance(command, Trip):
-                        if wire is None:
-                            wire = pool.take()
-                        rows = wire.execute(command.queries, begin=command.begin, commit=command.commit, durable=durable)
-                    else:
-                        if wire is not None:
-                            given, wire = wire, None
-                            pool.give(given)
-                        time.sleep(command.seconds)
-                        rows = []
-                except (TarboxError, TypeError, ValueError) as error:
-                    command = play.throw(error)
-                else:
-                    command = play.send(rows)
-        except StopIteration as end:
-            result: R = end.value
-            return result
-        finally:
-            play.close()
+
+        def trip(wanted: Trip) -> list[Rows]:
+            nonlocal wire
+            if wire is None:
+                wire = self._take()
+            return wire.execute(wanted.queries, begin=wanted.begin, commit=wanted.commit, durable=durable)
+
+        def rest() -> None:
+            nonlocal wire
             if wire is not None:
-                pool.give(wire)
+                given, wire = wire, None
+                self._pool.give(given)
+
+        return _play(conduct(factory, random.random, durable=durable, reading=reading), trip, rest)
+
+    @contextlib.contextmanager
+    def transaction(self, *, durable: bool = False) -> Iterator[Transaction]:
+        """Several operations as one transaction, which is committed at the end of the block, or rolled back by an exception."""
+        transaction = Transaction(self._take, self._pool.give, durable)
+        try:
+            yield transaction
+            transaction.commit()
+        finally:
+            transaction.end()
+
+    def _take(self) -> Wire:
+        wire = self._pool.take()
+        if self._pooled:
+            wire.assume(self.role)
+        return wire
 
     @contextlib.contextmanager
     def wire(self) -> Iterator[Wire]:
@@ -202,3 +217,70 @@ class SyncDriver:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+class Transaction:
+    """Runs operations, one at a time, in one open transaction (see `nested`)."""
+
+    def __init__(self, take: Callable[[], Wire], give: Callable[[Wire], None], durable: bool) -> None:
+        self._take = take
+        self._give = give
+        self._wire: Wire | None = None
+        self._nested = Nested(durable)
+        self._turn = threading.Lock()
+
+    def run(self, factory: Callable[[], Op[R]], *, durable: bool = False, reading: bool = False) -> R:
+        """Run an operation, which is undone by itself where it fails. What it did counts when the transaction is committed, and
+        is as durable as that."""
+        with self._turn:
+            return _play(conduct(factory, random.random), self._trip, self._undo)
+
+    def _trip(self, wanted: Trip) -> list[Rows]:
+        if self._wire is not None and self._wire.closed and self._nested.blank:
+            given, self._wire = self._wire, None
+            self._give(given)
+        if self._wire is None:
+            self._wire = self._take()
+        return self._nested.execute(self._wire, wanted)
+
+    def _undo(self) -> None:
+        if self._wire is not None:
+            self._nested.undo(self._wire)
+
+    def commit(self) -> None:
+        """Raises ConnectionLost, whose `committing` tells whether it may have taken effect, and TransactionError."""
+        with self._turn:
+            if self._wire is not None:
+                self._nested.commit(self._wire)
+
+    def end(self) -> None:
+        """Give the connection back, rolled back where nothing was committed."""
+        with self._turn:
+            self._nested.end()
+            if self._wire is not None:
+                given, self._wire = self._wire, None
+                self._give(given)
+
+
+def _play(play: Generator[Trip | Pause, list[Rows], R], trip: Callable[[Trip], list[Rows]], rest: Callable[[], None]) -> R:
+    """Do what `conduct` asks for. `rest` leaves the transaction, rolled back where it is open; it is called at the end, too."""
+    try:
+        command = next(play)
+        while True:
+            try:
+                if isinstance(command, Trip):
+                    rows = trip(command)
+                else:
+                    rest()
+                    time.sleep(command.seconds)
+                    rows = []
+            except (TarboxError, TypeError, ValueError) as error:
+                command = play.throw(error)
+            else:
+                command = play.send(rows)
+    except StopIteration as end:
+        result: R = end.value
+        return result
+    finally:
+        play.close()
+        rest()

@@ -1,8 +1,7 @@
 """One connection to PostgreSQL that runs batches of statements, each batch in one round trip.
 
-pg8000 authenticates; from then on the socket is ours. Here is all that touches pg8000, and it is loaded only when a
-connection is made. Not here: opening sockets and TLS (sockets.py), the form of values (codec.py), which error a refusal
-is (refusals.py), pools, retries, what a transaction is (the other files of this package).
+Not here: opening sockets and TLS (sockets.py), who we are (login.py), the form of statements and values (codec.py), which
+error a refusal is (refusals.py), pools, retries, what a transaction is (the other files of this package).
 
 The rules of the stream: a batch is one write that ends in one Sync, and is read up to its ReadyForQuery before anything
 else is written; a Wire that cannot keep to that (socket error, interrupt, foreign message) closes and is never used again.
@@ -14,20 +13,25 @@ import socket
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from functools import cache
+from hashlib import blake2b
 from struct import Struct
 from typing import Final, NamedTuple
 
 from tarbox_core.drivers import sockets
-from tarbox_core.drivers.codec import Plan, accepts, message
+from tarbox_core.drivers.codec import Plan, message, mismatch
 from tarbox_core.drivers.dsn import Dsn
-from tarbox_core.drivers.refusals import LoginRefused, ParameterRefused, Starting, fields_of, refusal, sql_error
+from tarbox_core.drivers.login import log_in
+from tarbox_core.drivers.refusals import LoginRefused, ParameterRefused, Starting, fields_of, sql_error
 from tarbox_core.effects import Query, Rows, Statement
-from tarbox_core.errors import ConnectError, ConnectionLost, SqlError
+from tarbox_core.errors import ConnectError, ConnectionLost, RetryableError, SqlError
 
 SMALL: Final = 64 << 10  # a write of this size fits the socket's buffer even when the server has stopped reading
 BUFFER: Final = 256 << 10
 BUFFER_KEPT: Final = 1 << 20  # a larger buffer is let go after the batch that needed it
 STARTING_PAUSE: Final = 0.1  # seconds between attempts while the server starts
+RESTED: Final = 10.0  # seconds without use after which the server of a pooled connection is asked whether it is there
+ANSWER_WITHIN: Final = 5.0  # seconds
 
 _HEADER: Final = Struct(">BI")
 _SYNC: Final = message(b"S", b"")
@@ -36,6 +40,9 @@ _TERMINATE: Final = message(b"X", b"")
 _BEGIN: Final = Query(Statement("=begin", "begin"), ())
 _COMMIT: Final = Query(Statement("=commit", "commit"), ())
 _ROLLBACK: Final = Query(Statement("=rollback", "rollback"), ())
+SAVEPOINT: Final = Query(Statement("=savepoint", "savepoint here"), ())
+RELEASE: Final = Query(Statement("=release", "release savepoint here"), ())
+UNDO: Final = Query(Statement("=undo", "rollback to savepoint here"), ())
 # A commit waits for the disk only if its own transaction wrote to the log, so this one writes a few bytes to it:
 # everything committed before is then hard, whatever the statements of the transaction do.
 _HARDEN: Final = Query(Statement("=harden", "select set_config('synchronous_commit', 'on', true), pg_logical_emit_message(true, 'tarbox', '')"), ())
@@ -44,7 +51,14 @@ _HARDEN: Final = Query(Statement("=harden", "select set_config('synchronous_comm
 _AUTHENTICATION, _PARSED, _BOUND, _CLOSED, _DATA, _COMMAND_DONE, _EMPTY, _ERROR = b"R123DCIE"
 _NOTICE, _NOTIFICATION, _PARAMETER, _READY, _ROW_TYPES, _NO_ROWS, _PARAMETER_TYPES = b"NASZTnt"
 
-_plans: dict[Statement, Plan] = {}  # statements are constants of the program, so this is bounded
+_ASK: Final = message(b"Q", b"\0")  # is answered, and does nothing
+
+# What the end of a transaction must not depend on being prepared.
+_FRAME: Final = frozenset(query.statement for query in (_BEGIN, _COMMIT, _ROLLBACK, SAVEPOINT, RELEASE, UNDO))
+_NOT_PREPARED: Final = "26000"
+
+# Of connections of one's own, and of pooled ones; statements are constants of the program, so this is bounded.
+_plans: tuple[dict[Statement, Plan], dict[Statement, Plan]] = {}, {}
 
 
 class Notification(NamedTuple):
@@ -80,13 +94,21 @@ class Wire:
     `role` is the role the session works under. Sessions commit asynchronously (see docs/operations.md) unless
     `synchronous`. `settings` hold for the session as well. Raises ConnectError that says why there is no connection.
 
+    `pooled`: the next transaction may run on another server connection, which others use as well (pgbouncer in transaction
+    mode). So each transaction takes role and settings itself; a statement's name tells its text; and where the server knows
+    no such name, RetryableError says so, and what was prepared is prepared anew. Such a connection may rest for long,
+    frozen with its process: after that it is tried before it is used.
+
     `status` is "I" outside of a transaction, "T" inside, "E" inside one that failed. `notifications` holds what
     arrived while something else was read.
     """
 
-    def __init__(self, dsn: Dsn, role: str | None = None, *, synchronous: bool = False, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, dsn: Dsn, role: str | None = None, *, synchronous: bool = False, settings: Mapping[str, str] | None = None, pooled: bool = False
+    ) -> None:
         self.dsn = dsn
         self.role = role
+        self.pooled = pooled
         self.status = "I"
         self.closed = False
         self.notifications: deque[Notification] = deque(maxlen=10_000)
@@ -98,9 +120,14 @@ class Wire:
         self._view = memoryview(bytearray(BUFFER))
         self._pos = self._end = 0
         fixed = {"client_encoding": "UTF8"} | ({"options": dsn.options} if dsn.options else {})
-        wanted = {"synchronous_commit": "on" if synchronous else "off", **(settings or {})}
-        if role is not None:
-            wanted |= {**PLANNING, "role": role}
+        self._settings = {"synchronous_commit": "on" if synchronous else "off", **(settings or {})}
+        self._opening: tuple[Query, ...] = ()
+        self._used = _clocks()
+        if pooled:
+            self.assume(role)
+            self._connect(fixed)
+            return
+        wanted = self._wanted()
         try:
             self._connect(fixed | wanted)
         except ParameterRefused:  # a pooler that forwards no settings
@@ -111,6 +138,17 @@ class Wire:
             except SqlError as error:
                 self.close()
                 raise ConnectError(f"{dsn.redacted()}: {error}") from None
+
+    def _wanted(self) -> dict[str, str]:
+        return self._settings if self.role is None else self._settings | PLANNING | {"role": self.role}
+
+    def assume(self, role: str | None) -> None:
+        """Of a pooled connection: what transactions from here on work under."""
+        if self._opening and role == self.role:
+            return
+        self.role = role
+        wanted = self._wanted()
+        self._opening = (_settings(tuple(wanted))(*wanted.values()),)
 
     # --- connecting
 
@@ -132,40 +170,11 @@ class Wire:
                 time.sleep(STARTING_PAUSE)
 
     def _log_in(self, tls: sockets.Tls, settings: dict[str, str]) -> None:
-        from pg8000.core import CoreConnection
-        from pg8000.exceptions import DatabaseError
-
-        dsn = self.dsn
-        user = dsn.user or sockets.system_user()
-        stream = sockets.connect(dsn, tls)
-        try:
-            connection = CoreConnection(
-                user, database=dsn.database or user, password=dsn.password or "", sock=stream, ssl_context=False,
-                application_name=dsn.application_name, startup_params=settings,
-            )
-        except BaseException as error:
-            stream.close()
-            if not isinstance(error, Exception):
-                raise
-            # pg8000 says farewell on a connection the server may have closed: the refusal is then the context.
-            cause: BaseException | None = error
-            while cause is not None and not isinstance(cause, DatabaseError):
-                cause = cause.__context__
-            if cause is not None and cause.args and isinstance(cause.args[0], dict):
-                raise refusal(dsn, user, cause.args[0]) from None
-            if isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError):
-                raise ConnectError(f"{dsn.redacted()}: the server did not answer within {dsn.connect_timeout:g} s") from None
-            raise ConnectError(f"{dsn.redacted()}: no PostgreSQL greeted us there: {type(error).__name__}: {error}") from error
-        # The server says nothing after its first ReadyForQuery until it is asked, so pg8000's reader holds nothing back.
-        assert connection._usock is stream and connection._backend_key_data is not None
-        connection._sock.close()
-        stream.settimeout(None)
-        self._stream: socket.socket = stream
+        self._stream, self._key, parameters = log_in(self.dsn, tls, settings)
         self._tls = tls
         self._would_block = sockets.would_block(tls)
-        self._key = bytes(connection._backend_key_data)
         self.pid = int.from_bytes(self._key[:4])
-        self.parameters.update(connection.parameter_statuses)
+        self.parameters.update(parameters)
 
     # --- running statements
 
@@ -180,19 +189,24 @@ class Wire:
         back. Raises ConnectionLost.
         """
         whole = begin and commit  # statements up to one Sync are a transaction by themselves
-        steps = list(queries)
-        lead = 0
+        lead: list[Query] = []
         if begin:
+            lead += self._opening
             if durable:
-                steps.insert(0, _HARDEN)
-                lead = 1
+                lead.append(_HARDEN)
             if not whole:
-                steps.insert(0, _BEGIN)
-                lead += 1
+                lead.insert(0, _BEGIN)
+        steps = [*lead, *queries]
         if commit and not whole:
             steps.append(_COMMIT)
         if not steps:
             return []
+        data, plans, parsing = self._messages(steps)
+        results = self._trip(data, plans, parsing, commit, len(plans) if whole else len(plans) - 1)
+        return results[len(lead):len(lead) + len(queries)] if len(results) != len(queries) else results
+
+    def _messages(self, steps: Sequence[Query]) -> tuple[bytes, list[Plan], list[Plan]]:
+        """What is to be sent for the steps up to a Sync, their plans, and the plans that are parsed for it."""
         parts: list[bytes] = []
         plans: list[Plan] = []
         parsing: list[Plan] = []
@@ -202,13 +216,14 @@ class Wire:
             if plan is None:
                 plan = self._plan(statement)
                 if plan not in parsing:
+                    if self.pooled:
+                        parts.append(plan.forget)  # what another client may have prepared
                     parts.append(plan.parse)
                     parsing.append(plan)
             plan.bind(values, parts)
             plans.append(plan)
         parts.append(_SYNC)
-        results = self._trip(b"".join(parts), plans, parsing, commit, len(plans) if whole else len(plans) - 1)
-        return results[lead:lead + len(queries)] if len(results) != len(queries) else results
+        return b"".join(parts), plans, parsing
 
     def script(self, sql: str) -> None:
         """Run several statements, without parameters or rows, as one transaction unless they say otherwise."""
@@ -218,33 +233,30 @@ class Wire:
         """End an open transaction. The reply is read when the connection is next used."""
         if self.closed or self.status == "I":
             return
-        parts: list[bytes] = []
-        plan = self._prepared.get(_ROLLBACK.statement)
-        parsing: list[Plan] = []
-        if plan is None:
-            plan = self._plan(_ROLLBACK.statement)
-            parts.append(plan.parse)
-            parsing.append(plan)
-        plan.bind((), parts)
-        parts.append(_SYNC)
+        data, plans, parsing = self._messages((_ROLLBACK,))
         try:
-            self._stream.sendall(b"".join(parts))
+            self._stream.sendall(data)
         except OSError:
             self.close()  # which rolls back as well
             return
         except BaseException:
             self.close()
             raise
-        self._owed = ([plan], parsing)
+        self._owed = (plans, parsing)
         self.status = "I"
 
     def alive(self) -> bool:
-        """Whether the server is still there, as far as can be told without asking it. Closes the wire if not."""
+        """Whether the server is still there, as far as can be told without asking it, or, where a pooled connection rested for
+        long, by asking. Closes the wire if not."""
         if self.closed:
             return False
         try:
             self._settle()
             self._absorb(0)
+            if self.pooled and any(now - then > RESTED for now, then in zip(_clocks(), self._used, strict=True)):
+                self._stream.settimeout(ANSWER_WITHIN)
+                self._trip(_ASK, [], [], False, 0, "ask")
+                self._stream.settimeout(None)
         except (ConnectionLost, SqlError):
             self.close()
         return not self.closed
@@ -305,9 +317,10 @@ class Wire:
     # --- the stream
 
     def _plan(self, statement: Statement) -> Plan:
-        plan = _plans.get(statement)
+        known = _plans[self.pooled]
+        plan = known.get(statement)
         if plan is None:
-            plan = _plans[statement] = Plan(statement)
+            plan = known[statement] = Plan(statement, _shared_name(statement) if self.pooled else None)
         if self._names.setdefault(statement.name, statement) is not statement:
             raise ValueError(f"two different statements are called {statement.name}")
         return plan
@@ -337,7 +350,12 @@ class Wire:
         if failure is not None:
             if isinstance(failure, TypeError):
                 self.close()  # its statement is prepared, and would not be checked again
+            elif self.pooled and failure.sqlstate == _NOT_PREPARED:
+                self._prepared.clear()
+                raise RetryableError(failure.sqlstate, "the pooler gave another server connection", failure.statement)
             raise failure
+        if self.pooled:
+            self._used = _clocks()
         return results
 
     def _settle(self) -> None:
@@ -445,11 +463,12 @@ class Wire:
                 break
             elif kind == _PARSED:
                 plan = parsing[parsed]
-                self._prepared[plan.statement] = plan
+                if plan.name:
+                    self._prepared[plan.statement] = plan
                 parsed += 1
             elif kind == _ROW_TYPES or kind == _NO_ROWS:
                 if parsed and failure is None:
-                    failure = _mismatch(parsing[parsed - 1].statement, bytes(view[pos + 5:pos + size]) if kind == _ROW_TYPES else b"\0\0")
+                    failure = mismatch(parsing[parsed - 1].statement, bytes(view[pos + 5:pos + size]) if kind == _ROW_TYPES else b"\0\0")
                     if failure is not None:
                         plans, decode, last = [], None, 0
             elif kind == _ERROR:
@@ -458,7 +477,7 @@ class Wire:
                     raise _Ended(fields.get("M", "the server ended it"), undone=failure is not None or done < commit_at)
                 if failure is None:
                     failure = sql_error(fields, plans[done].statement.name.lstrip("=") if done < last else what or "commit")
-            elif kind != _BOUND and kind != _PARAMETER_TYPES:
+            elif kind != _BOUND and kind != _PARAMETER_TYPES and kind != _CLOSED:
                 self._aside(kind, view[pos + 5:pos + size])
             pos += size
         self._pos = pos + size
@@ -509,18 +528,21 @@ class Wire:
             raise _Ended(f"the server sent a message of kind {chr(kind)!r}, which was not asked for")
 
 
-def _mismatch(statement: Statement, description: bytes) -> TypeError | None:
-    """What differs between a RowDescription and the statement's `returns`. A statement that declares none takes any."""
-    if not statement.returns:
-        return None
-    count = int.from_bytes(description[:2])
-    if count != len(statement.returns):
-        return TypeError(f"statement {statement.name}: gives {count} columns, declares {len(statement.returns)}")
-    pos = 2
-    for number, declared in enumerate(statement.returns, 1):
-        stop = description.index(b"\0", pos)
-        oid = int.from_bytes(description[stop + 7:stop + 11])
-        if not accepts(declared, oid):
-            return TypeError(f"statement {statement.name}: column {number} ({description[pos:stop].decode()}) has type oid {oid}, is declared {declared}")
-        pos = stop + 19
-    return None
+@cache
+def _settings(names: tuple[str, ...]) -> Statement:
+    """What a transaction of a pooled connection begins with: settings that hold until its end."""
+    each = ", ".join(f"set_config('{name}', ${number}, true)" for number, name in enumerate(names, 1))
+    return Statement("=settings", f"select {each}", ("text",) * len(names), ("text",) * len(names))
+
+
+def _shared_name(statement: Statement) -> str:
+    """A name that stands for the same text and types in every program; none for what is never left prepared."""
+    if statement in _FRAME:
+        return ""
+    whole = "\0".join((statement.sql, *statement.params, "", *statement.returns))
+    return f"{statement.name} {blake2b(whole.encode(), digest_size=8).hexdigest()}"
+
+
+def _clocks() -> tuple[float, float]:
+    """Seconds, by the clock that does not go back and by the one that goes on while a machine is frozen."""
+    return time.monotonic(), time.time()
