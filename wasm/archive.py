@@ -6,6 +6,7 @@ Which modules are in it is stated here. The same sources give the same bytes.
 from __future__ import annotations
 
 import io
+import tomllib
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,6 +41,12 @@ def modules() -> Iterator[tuple[str, Path]]:
                 yield f"{package}/{at.as_posix()}", source
 
 
+def version() -> str:
+    """Of tarbox, which the guest tells as its own."""
+    found: str = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    return found
+
+
 def archive(python: Path, folder: Path) -> bytes:
     """The archive's bytes; `python`: the interpreter it is for, `folder`: an empty one to work in. BuildError: a module does not compile."""
     names = []
@@ -54,6 +61,7 @@ def archive(python: Path, folder: Path) -> bytes:
             member = zipfile.ZipInfo(name + "c", _DATE)
             member.external_attr = 0o644 << 16
             target.writestr(member, (folder / f"{name}c").read_bytes())
+        target.writestr(zipfile.ZipInfo(f"tarbox-{version()}.dist-info/METADATA", _DATE), f"Metadata-Version: 2.1\nName: tarbox\nVersion: {version()}\n")
     return packed.getvalue()
 
 

@@ -11,10 +11,11 @@ import json
 import sys
 import tempfile
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from archive import ROOT, archive, modules
+from archive import ROOT, archive, modules, version
 from packages import BuildError, fetch, unpack
 
 HERE: Final = Path(__file__).resolve().parent
@@ -29,7 +30,8 @@ def build(bundle: Path = BUNDLE, inputs: Path = INPUTS) -> bool:
     with inputs.open("rb") as pins:
         fcntl.flock(pins, fcntl.LOCK_EX)  # one build at a time
         python: dict[str, Any] = tomllib.load(pins)["python"]
-        sources = _digest(name.encode() + b"\0" + source.read_bytes() for name, source in [*modules(), *_tools()])
+        parts = (name.encode() + b"\0" + source.read_bytes() for name, source in [*modules(), *_tools()])
+        sources = _digest([version().encode(), *parts])
         there = _intact(bundle)
         if there.get("python") == python and there.get("sources") == sources:
             return False
@@ -53,10 +55,11 @@ def build(bundle: Path = BUNDLE, inputs: Path = INPUTS) -> bool:
 
 def _tools() -> list[tuple[str, Path]]:
     """What else decides how the bundle comes out."""
-    return [(path.relative_to(ROOT).as_posix(), path) for path in sorted([*(HERE / name for name in ("archive.py", "build.py", "packages.py")), *LICENSES.iterdir()])]
+    own = [HERE / name for name in ("archive.py", "build.py", "packages.py")]
+    return [(path.relative_to(ROOT).as_posix(), path) for path in [*own, *sorted(LICENSES.iterdir())]]
 
 
-def _digest(parts: Any) -> str:
+def _digest(parts: Iterable[bytes]) -> str:
     """One sha256 over the hashes of parts."""
     return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 

@@ -121,6 +121,21 @@ def test_read_only_is_read_only(tarbox: Tarbox, wasi: Exec) -> None:
     assert wasi("exec", "-r", "--", "cat", "/f") == Ended(0, b"kept", "")
 
 
+def test_upkeep_is_granted_by_whoever_starts_the_guest(tarbox: Tarbox, wasi: Exec) -> None:
+    tarbox("layer", "create", "one")
+    tarbox("layer", "create", "two")
+    words = ("--", "layer", "squash", "one..two", "--yes")
+    refused = wasi("exec", *words)
+    assert refused.status == 1 and refused.line().endswith("whoever started the guest has not granted it (--upkeep)")
+    assert wasi("exec", "--upkeep", *words).status == 0
+    assert [layer["name"] for layer in tarbox.json("layer", "list") if layer["name"]] == ["two"]
+    assert wasi("exec", "--upkeep", "--", "audit", "verify").status == 0
+
+
+def test_the_version_is_that_of_the_host(tarbox: Tarbox, wasi: Exec) -> None:
+    assert wasi("exec", "--", "--version") == Ended(0, tarbox("--version"), "")
+
+
 def test_an_unknown_tenant_is_told_by_the_host(wasi: Exec) -> None:
     assert wasi("exec", "--tenant", "nobody", "--", "ls").line().startswith("no tenant named 'nobody'")
 

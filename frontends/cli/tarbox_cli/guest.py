@@ -27,8 +27,8 @@ def exec_arguments(parser: ArgumentParser) -> None:
     assert isinstance(parser, Parser)
     parser.passes_on = True
     parser.add_argument("command", metavar="COMMAND", help="a command of tarbox, as in `tarbox wasi exec -- ls -l /`")
-    parser.add_argument("args", metavar="ARGS", nargs="*", help="its arguments and options: all that stands behind it")
-    _read_only(parser)
+    parser.add_argument("args", metavar="ARGS", nargs="*", default=[], help="its arguments and options: all that stands behind it")
+    _granted(parser)
 
 
 def exec_(options: Namespace, out: Output) -> int:
@@ -37,15 +37,17 @@ def exec_(options: Namespace, out: Output) -> int:
 
 
 def shell_arguments(parser: ArgumentParser) -> None:
-    _read_only(parser)
+    _granted(parser)
 
 
 def shell(options: Namespace, out: Output) -> int:
     return _guest(options, ["shell"])
 
 
-def _read_only(parser: ArgumentParser) -> None:
-    parser.add_argument("--read-only", "-r", action="store_true", help="nothing can be changed")
+def _granted(parser: ArgumentParser) -> None:
+    grant = parser.add_mutually_exclusive_group()
+    grant.add_argument("--read-only", "-r", action="store_true", help="nothing can be changed")
+    grant.add_argument("--upkeep", action="store_true", help="also what a guest may not else: remove layers, make one of several, repair, and seal the trail")
 
 
 def _guest(options: Namespace, words: list[str]) -> int:
@@ -59,7 +61,7 @@ def _guest(options: Namespace, words: list[str]) -> int:
     url = database_url(config)
     info = tenant_info(config, url, tenant_of(config, url))
     user = whoever()
-    grant = Grant(read_only=options.read_only, audit=config.audit.enabled, caller=user.caller)
+    grant = Grant(read_only=options.read_only, upkeep=options.upkeep, audit=config.audit.enabled, caller=user.caller)
     with connect(config, url, info.role) as driver:
         attached = driver.run(lambda: tenant.attach(info, config.branch))
         with Served(driver.dsn, attached, grant) as served, attended():

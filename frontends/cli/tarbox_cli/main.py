@@ -56,10 +56,12 @@ def _drop_output() -> None:
 def _explain(error: Exception) -> int:
     from tarbox_cli.arguments import UsageError
     from tarbox_cli.output import describe
-    from tarbox_core.errors import TarboxError
+    from tarbox_core.errors import GatewayError, TarboxError
 
     if isinstance(error, UsageError):
         return _say(f"{error} (see tarbox {error.command + ' ' if error.command else ''}--help)", 2)
+    if isinstance(error, GatewayError) and error.code == "not-allowed":
+        return _say(f"{error}: whoever started the guest has not granted it (--upkeep)", 1)
     if isinstance(error, TarboxError):
         return _say(describe(error), 1)
     if isinstance(error, OSError):
