@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tarbox_core import check
+from tarbox_core.drivers.base import Driver
 from tarbox_core.drivers.packing import pack
-from tarbox_core.drivers.sync import SyncDriver
 from tarbox_core.effects import Op
 from tarbox_core.filesystem import Filesystem
 from tests.disturbed import disturbed
@@ -35,7 +35,7 @@ EXAMPLES = int(os.environ.get("TARBOX_MODEL_EXAMPLES", "5"))
 class Unreliable:
     """A driver that lets operations run into deadlocks now and then."""
 
-    def __init__(self, driver: SyncDriver) -> None:
+    def __init__(self, driver: Driver) -> None:
         self._driver = driver
         self._random = random.Random(0)
 
@@ -49,10 +49,9 @@ class Unreliable:
 class CoreDoor:
     """A session of the core on a branch."""
 
-    def __init__(self, tenant: Tenant, branch: str, *, alone: bool) -> None:
-        session = tenant.session(branch=branch, alone=alone, defer=alone, pool_size=1)
+    def __init__(self, tenant: Tenant, branch: str, session: Session) -> None:
         self._tenant = tenant
-        self._session = Session(Unreliable(session.driver), session.fs)  # type: ignore[arg-type]
+        self._session = Session(Unreliable(session.driver), session.fs)
         self._opened = session
         self.branch = branch
         self.behind = False
@@ -158,7 +157,8 @@ class CoreScene:
         self.alone = alone
 
     def open_doors(self, branch: str) -> list[CoreDoor]:
-        return [CoreDoor(self.tenant, branch, alone=self.alone) for _ in range(2 if branch == MAIN and not self.alone else 1)]
+        how = {"branch": branch, "alone": self.alone, "defer": self.alone, "pool_size": 1}
+        return [CoreDoor(self.tenant, branch, self.tenant.session(**how)) for _ in range(2 if branch == MAIN and not self.alone else 1)]
 
     def finish(self) -> None:
         self.tenant.finish()
