@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from typing import Any
 
+from tarbox_core import frames
 from tarbox_core.drivers.remote import RemoteDriver
 from tarbox_core.drivers.serving import LIMITS, Limits, Served
 from tarbox_core.drivers.sync import SyncDriver
+from tarbox_core.effects import Query, Rows
 from tarbox_core.gateway import Grant
 from tarbox_core.tenant import attach
 from tarbox_core.types import TenantInfo
@@ -33,3 +37,19 @@ def through_gateway(tenant: Tenant, grant: Grant = WRITING, *, limits: Limits = 
         attached = driver.run(lambda: attach(tenant.info))
     remote = ServedDriver(tenant.url, attached, grant, limits=limits)
     return tenant.through(remote, remote.tenant, **session)
+
+
+class Talker:
+    """A client that says what it likes, frame by frame."""
+
+    def __init__(self, exchange: Callable[[bytes], bytes]) -> None:
+        self._exchange = exchange
+        self._numbers = itertools.count(1)
+
+    def say(self, transaction: int, *queries: Query, begin: bool = False, commit: bool = False, durable: bool = False) -> list[Rows]:
+        """A batch's rows; raises the error that is answered."""
+        number = next(self._numbers)
+        frame = frames.batch(number, transaction, queries, begin=begin, commit=commit, durable=durable)
+        answer = frames.read_answer(self._exchange(frame), frames.ROWS)
+        assert answer.number == number
+        return frames.read_rows(answer, [query.statement for query in queries])
