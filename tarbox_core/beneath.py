@@ -10,12 +10,13 @@ import errno
 
 from tarbox_core import access, path
 from tarbox_core import statements as sql
+from tarbox_core.cache import Content
 from tarbox_core.control import ControlledFilesystem
 from tarbox_core.control_nodes import NAME
 from tarbox_core.effects import Op, finish
 from tarbox_core.errors import FsError
 from tarbox_core.file import SeenFile
-from tarbox_core.inode import ATTR_FIELDS, file_row, found
+from tarbox_core.inode import ATTR_FIELDS, FileRow, file_row, found
 from tarbox_core.types import ROOT_INO, SYMLOOP_MAX, X_OK, Attr, Caller
 from tarbox_core.viewing import VIEWS
 
@@ -73,8 +74,13 @@ class Walk:
             target = yield from self._target(self._link)
             return self._bend(target)
         s = self._fs.session
-        if s.defer and self._remember(s.clock()):
-            return self._advance([], 0)
+        if s.defer:
+            now = s.clock()
+            if self._remember(now):
+                return self._advance([], 0)
+            end = self._heard_of(now)
+            if end is not None:
+                return self._advance([end], 1, heard=True)
         here = self._trail[-1][0].ino if self._trail else self._start
         if here >= VIEWS or (self._names and here == ROOT_INO and self._names[0] == NAME):
             return (yield from self._one(here))
@@ -110,6 +116,22 @@ class Walk:
             self._trail.append((child, name))
         return not self._names
 
+    def _heard_of(self, now: int) -> Attr | None:
+        """What the last name stands for, where the session would have heard if it were otherwise."""
+        s = self._fs.session
+        leaves = s.leaves
+        if leaves is None or not self._trail or len(self._names) != 1:
+            return None
+        place = self._trail[-1][0].ino, self._names[0]
+        generation = s.at.generation
+        end = leaves.below(*place, now)
+        if self._opening and end is not None and end.is_reg:
+            content = leaves.content(end.ino)
+            if content is None:
+                return None
+            self.seen = SeenFile(generation, FileRow(end, *content))
+        return end or s.folders.below(*place, now)
+
     def _last(self, here: int, name: bytes) -> Op[bool]:
         """The last name: cheaper than by a walk."""
         s = self._fs.session
@@ -120,9 +142,12 @@ class Walk:
             self._begin(found(rows[1], self._path))
         if not rows[0]:
             return self._advance([], 1)
-        if self._opening:
-            self.seen = SeenFile(generation, file_row(rows[0], self._path))
-        return self._advance([found(rows[0], self._path)], 1)
+        if not self._opening:
+            return self._advance([found(rows[0], self._path)], 1)
+        row = file_row(rows[0], self._path)
+        if row.attr.is_reg:
+            self.seen = SeenFile(generation, row)
+        return self._advance([row.attr], 1)
 
     def _one(self, here: int) -> Op[bool]:
         """A step beyond the tree, or to there: one name at a time."""
@@ -141,8 +166,9 @@ class Walk:
             return self._advance([], 1)
         return self._advance([child], 1)
 
-    def _advance(self, ahead: list[Attr], asked: int) -> bool:
-        """Take the names whose inodes are known. `ahead` are the first of the `asked` names, as far as they are there."""
+    def _advance(self, ahead: list[Attr], asked: int, *, heard: bool = False) -> bool:
+        """Take the names whose inodes are known. `ahead` are the first of the `asked` names, as far as they are there; `heard`: they
+        come from what is kept in mind."""
         s = self._fs.session
         while self._names:
             here, name = self._trail[-1][0], self._names[0]
@@ -158,7 +184,7 @@ class Walk:
                 continue
             waiting = s.waiting.get((here.ino, name)) if s.waiting else None
             if waiting is not None:
-                ahead, asked, self.seen = [waiting.attr()], 1, None
+                ahead, asked, self.seen, heard = [waiting.attr()], 1, None, True
             if not ahead:
                 if asked:
                     return self._missing(here, name)
@@ -169,16 +195,16 @@ class Walk:
             if child.is_symlink and (self._names or self._follow or self.is_folder):
                 self._link = child
                 return False
-            self._reached(here, name, child)
+            self._reached(here, name, child, heard)
         end = self._trail[-1][0]
         if self.is_folder and not end.is_dir:
             raise FsError(errno.ENOTDIR, self._path)
         self.attr = s.current(end) if end.ino < VIEWS else end
         return True
 
-    def _reached(self, here: Attr, name: bytes, child: Attr) -> None:
+    def _reached(self, here: Attr, name: bytes, child: Attr, heard: bool) -> None:
         s = self._fs.session
-        if here.ino < VIEWS and child.ino < VIEWS:
+        if here.ino < VIEWS and child.ino < VIEWS and not heard:
             s.names.saw(child.ino, here.ino, name)
             s.absent(here.ino, name)  # no longer
             self._saw(child, (here.ino, name))
@@ -186,8 +212,10 @@ class Walk:
 
     def _saw(self, attr: Attr, place: tuple[int, bytes] | None) -> None:
         s = self._fs.session
-        if s.defer and attr.is_dir:
-            s.folders.saw(attr, s.clock(), place)
+        seen = s.folders if attr.is_dir else s.leaves
+        if s.defer and seen is not None:
+            row = self.seen.row if self.seen is not None and self.seen.row.attr is attr else None
+            seen.saw(attr, s.clock(), place, None if row is None else Content(row.inline, row.packed))
 
     def _require_search(self, here: Attr) -> None:
         if self._fs.session.enforce and here.ino < VIEWS:

@@ -98,32 +98,41 @@ class Names:
         return None
 
 
+class Content(NamedTuple):
+    """What the row of a regular file says of its content (`inode.FileRow`)."""
+
+    inline: bytes | None
+    packed: bytes | None
+
+
 class Seen(NamedTuple):
-    """A directory, when it was seen, and under which name, as far as that was looked at."""
+    """An inode, when it was seen, and under which name, as far as that was looked at."""
 
     attr: Attr
     when: int
     place: tuple[int, bytes] | None
+    content: Content | None = None
 
 
-class Folders:
-    """Directories as this session last saw them, for a moment: as long as the doors let the kernel keep attributes. After
-    each new name the kernel asks for its directory's again; what the session itself did to it is known."""
+class Recent:
+    """Inodes as this session last saw them, for a moment. Of directories what the session itself did to them is known, for after
+    each new name the kernel asks for its directory again."""
 
     KEPT_FOR = 10**9  # ns
 
     def __init__(self, limit: int = 16384) -> None:
         self._seen: Lru[int, Seen] = Lru(limit)
-        self._named: Lru[tuple[int, bytes], tuple[int, int]] = Lru(limit)  # which directory a name stood for, and when
+        self._named: Lru[tuple[int, bytes], tuple[int, int]] = Lru(limit)  # what a name stood for, and when
 
-    def saw(self, attr: Attr, now: int, place: tuple[int, bytes] | None = None) -> None:
-        """`place`: the directory and name that it was found at."""
+    def saw(self, attr: Attr, now: int, place: tuple[int, bytes] | None = None, content: Content | None = None) -> None:
+        """`place`: the directory and name that it was found at. Contents weigh by their size."""
         if place is None:
             before = self._seen.get(attr.ino)
             place = None if before is None else before.place
         else:
             self._named.put(place, (attr.ino, now))
-        self._seen.put(attr.ino, Seen(attr, now, place))
+        weight = 1 if content is None or content.inline is None else 1 + len(content.inline) // 128
+        self._seen.put(attr.ino, Seen(attr, now, place, content), weight)
 
     def added(self, ino: int, now: int, links: int) -> None:
         """This session added a name to a directory, and as many links to it."""
@@ -148,9 +157,13 @@ class Folders:
         seen = self._seen.get(ino)
         return seen.attr if seen is not None and now - seen.when < self.KEPT_FOR else None
 
+    def content(self, ino: int) -> Content | None:
+        """Of what was just found with `now` or `below`."""
+        seen = self._seen.get(ino)
+        return None if seen is None else seen.content
+
     def below(self, parent: int, name: bytes, now: int) -> Attr | None:
-        """The directory that was found at a name, unless it was changed since: a directory's own number is among what a rename
-        changes."""
+        """What was found at a name, unless it was changed since: its own number is among what taking the name from it changes."""
         ino, when = self._named.get((parent, name)) or (0, 0)
         seen = self._seen.get(ino)
         if seen is None or seen.place != (parent, name) or now - min(when, seen.when) >= self.KEPT_FOR:

@@ -74,11 +74,14 @@ class Filesystem:
         if opened is not None and opened.new is not None:
             return opened.attr()
         now = s.clock()
-        attr = s.folders.now(ino, now) if s.defer else None
+        leaves = s.leaves
+        attr = (s.folders.now(ino, now) if s.defer else None) or (leaves.now(ino, now) if leaves is not None else None)
         if attr is None:
             attr = yield from inode.getattr(s, ino)
             if attr.is_dir:
                 s.folders.saw(attr, now)
+            elif leaves is not None:
+                leaves.saw(attr, now)
         return s.current(attr)
 
     def setattr(
@@ -274,8 +277,11 @@ class Filesystem:
     def changed_elsewhere(self, inos: Iterable[int]) -> None:
         """Another door changed these inodes: what this session keeps in mind of them is old."""
         s = self.session
+        leaves = s.leaves
         for ino in inos:
             s.folders.changed(ino)
+            if leaves is not None:
+                leaves.changed(ino)
             s.versions.drop(ino)
             opened = s.opened(ino)
             if opened is not None:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakSet
 
 from tarbox_core import statements as sql
-from tarbox_core.cache import Folders, Lru, Names
+from tarbox_core.cache import Lru, Names, Recent
 from tarbox_core.effects import Op, Query, Rows, run
 from tarbox_core.errors import FsError, RetryableError, linux_errno
 from tarbox_core.types import NAME_MAX, Attr, Caller, TenantInfo
@@ -88,8 +88,9 @@ class Session:
         self.records: deque[tuple[int, int, str, int, str | None, int, int, int, int]] = deque()
         self.defer = False  # new files may wait in memory for their first flush
         self.waiting: dict[tuple[int, bytes], OpenFile] = {}
-        self.folders = Folders()
-        self.outdated = Names(), Folders()  # what was in mind of the tree that stood here before
+        self.folders = Recent()  # directories
+        self.leaves: Recent | None = None  # other inodes; only while the door hears what others change, one operation at a time
+        self.outdated = Names(), Recent()  # what was in mind of the tree that stood here before
         self.versions: Lru[int, tuple[int, int]] = Lru(16384)  # ctime and size of files when they were last closed
         self._absent: Lru[tuple[int, bytes], int] = Lru(1024)  # names seen to be free, and when
         self._tenant_lock = self._key("T", 0)
@@ -212,7 +213,9 @@ class Session:
         self.files.clear()
         self.waiting.clear()
         self.outdated = self.names, self.folders
-        self.names, self.folders = Names(), Folders()
+        self.names, self.folders = Names(), Recent()
+        if self.leaves is not None:
+            self.leaves = Recent()
         self.versions.clear()
         self._absent.clear()
 
@@ -273,6 +276,8 @@ class Session:
     def tell(self, *inos: int, names: bool = False) -> tuple[Query, ...]:
         """The statement that tells other doors, where there are any, which inodes a mutation changes; `names`: a name that
         they may know no longer stands for what it did."""
+        if self.leaves is not None:
+            self.leaves.changed(*inos)
         if self.alone:
             return ()
         return (sql.TELL(feed(self.tenant), f"{self.id} {int(names)} {' '.join(map(str, sorted(set(inos))))}"),)

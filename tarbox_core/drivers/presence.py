@@ -26,6 +26,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from tarbox_core import statements as sql
+from tarbox_core.cache import Recent
 from tarbox_core.drivers.base import Driver
 from tarbox_core.effects import Op, finish
 from tarbox_core.errors import ConnectionLost, FsError, LayerError, TarboxError
@@ -99,13 +100,18 @@ class Changes(NamedTuple):
 
 
 class Presence:
-    """This door's own lock, and its ear. Not for several threads, but for `pid`, `quiet` and `abort`."""
+    """This door's own lock, and its ear. Not for several threads, but for `pid`, `quiet` and `abort`.
 
-    def __init__(self, dsn: Dsn, fs: Filesystem) -> None:
+    `attentive`: the door runs its operations one after the other, and what is heard goes to `changed_elsewhere` as soon as the
+    one in work is over. Then, as long as it hears, the session keeps more in mind.
+    """
+
+    def __init__(self, dsn: Dsn, fs: Filesystem, *, attentive: bool = False) -> None:
         self._dsn = dsn
         self._fs = fs
         self._wire: Wire | None = None
         self._deaf = False  # since the last connection was lost
+        self._attentive = attentive
         self._asked: tuple[int, int] | None = None  # who wants quiet, and the number to answer with
         self.pid = 0  # of the connection that is seen by others
 
@@ -132,6 +138,8 @@ class Presence:
                 self.pid = self._wire.pid
             count = self._wire.execute([sql.PRESENCES(key)], begin=True, commit=True)[0][0][0]
         s.alone = count == 0
+        if self._attentive and s.leaves is None:
+            s.leaves = Recent()
 
     def changes(self, timeout: float) -> Changes:
         """What others changed, as soon as anything is heard, be it of nothing new; empty after `timeout` seconds. To be called
@@ -221,6 +229,7 @@ class Presence:
 
     def leave(self) -> None:
         self._asked = None
+        self._fs.session.leaves = None
         if self._wire is not None:
             self._wire.close()
             self._wire = None

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
-from tarbox_core.cache import Folders, Names
+from tarbox_core.cache import Names, Recent
 from tarbox_core.effects import Batch
 from tarbox_core.errors import FsError
 from tarbox_core.types import (
@@ -123,7 +123,7 @@ class MemoryFilesystem:
         self._inos = itertools.count(2)
         now = time.time_ns()
         self.nodes = {1: Node(1, stat.S_IFDIR | 0o755, uid, gid, 2, now, now, now, parent=1)}
-        names, folders = Names(), Folders()
+        names, folders = Names(), Recent()
         self.session = SimpleNamespace(  # a head that moves only when a test does it
             at=SimpleNamespace(generation=0), head="main", view=False, names=names, folders=folders, outdated=(names, folders)
         )

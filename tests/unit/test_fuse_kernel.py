@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tarbox_core.cache import Folders, Names
+from tarbox_core.cache import Names, Recent
 from tarbox_core.types import Attr
 from tarbox_fuse.kernel import BEYOND, Kernel, Switch, split, tree_of
 
@@ -45,7 +45,7 @@ def test_a_node_tells_inode_and_tree() -> None:
 
 
 def test_a_switch_is_told_without_waiting_and_again(pipe: tuple[int, int]) -> None:
-    names, folders = Names(), Folders()
+    names, folders = Names(), Recent()
     names.saw(9, 5, b"file")
     for ino in (5, 6):
         folders.saw(DIRECTORY._replace(ino=ino), 0)
@@ -63,7 +63,7 @@ def test_an_old_kernel_is_told_each_name(pipe: tuple[int, int], monkeypatch: pyt
     names.saw(9, 5, b"file")
     kernel = Kernel(pipe[1])
     monkeypatch.setattr(kernel, "_has_epoch", False)
-    switch = Switch(kernel, names, Folders())
+    switch = Switch(kernel, names, Recent())
     switch.at_once()
     assert told(pipe[0]) == [(2, struct.pack("=Qqq", 1, -1, 0))]
     switch.settle()

@@ -13,7 +13,7 @@ import os
 from struct import Struct
 from typing import Final
 
-from tarbox_core.cache import Folders, Names
+from tarbox_core.cache import Names, Recent
 from tarbox_fuse import abi
 
 _INVAL_INODE: Final = 2
@@ -87,7 +87,7 @@ class Switch:
     switch a process may take in only after it.
     """
 
-    def __init__(self, kernel: Kernel, names: Names, folders: Folders) -> None:
+    def __init__(self, kernel: Kernel, names: Names, folders: Recent) -> None:
         self._kernel = kernel
         self._names = names
         self._folders = [abi.ROOT_ID, *reversed(folders.inos())]

@@ -52,22 +52,26 @@ class Door:
         self.driver = driver
         self.fs = fs
         self.caller = caller
-        self._presence = Presence(dsn, fs)
+        self._presence = Presence(dsn, fs, attentive=True)
         self._accompanied = False  # other doors were there at some time
         self._stuck = False  # a guest waits in a call and does not end
 
     def enter(self) -> None:
         """Be seen by other doors. Where there are any, this takes the seconds in which they notice."""
-        self._presence.enter()
-        self._accompanied = not self.fs.session.alone
-        self.driver.run(self.fs.refresh)  # before that, nobody had to tell us of a move
+        try:
+            self._presence.enter()
+            self._accompanied = not self.fs.session.alone
+            self.driver.run(self.fs.refresh)  # before that, nobody had to tell us of a move
+        except BaseException:
+            self._presence.leave()
+            raise
 
     def leave(self) -> None:
         """Harden everything, and be gone. Whatever fails, the connection is closed."""
         try:
             if self._stuck:
                 return
-            self.driver.run(lambda: self.fs.sync(self.caller), durable=True)
+            self.driver.run(lambda: self.fs.sync(self.caller), durable=not self.fs.session.read_only)
             if self._accompanied:
                 self._reap()
         finally:
@@ -276,8 +280,8 @@ class _Beside(threading.Thread):
 def entered(dsn: Dsn, driver: Driver, fs: ControlledFilesystem, caller: Caller) -> Iterator[Door]:
     """A door on an open tree."""
     door = Door(dsn, driver, fs, caller)
+    door.enter()
     try:
-        door.enter()
         yield door
     finally:
         door.leave()
