@@ -143,7 +143,8 @@ def kind(mode: int) -> str:
 
 def symbolic(mode: int) -> str:
     """As ls shows it: drwxr-xr-x."""
-    return "p" + stat.filemode(mode)[1:] if mode & S_IFMT == S_IFIFO else stat.filemode(mode)
+    letter = {S_IFIFO: "p", stat.S_IFSOCK: "s"}.get(mode & S_IFMT)  # which WASI takes for one another
+    return stat.filemode(mode) if letter is None else letter + stat.filemode(mode)[1:]
 
 
 def octal(mode: int) -> str:
