@@ -152,7 +152,8 @@ class GatewayError(TarboxError):
         "bad-parameters": "a value of the wrong type, or beyond what the statement may be given",
         "bad-hash": "a block that its hash does not name, or a hash that names no block",
         "foreign": "a lock or a channel of another tenant",
-        "transaction": "no such transaction, one that was open for too long, or too many at once",
+        "transaction": "no such transaction, or one that was open for too long",
+        "busy": "as many transactions are open as may be: later there may be room",
     }
 
     def __init__(self, code: str, message: str) -> None:

@@ -174,7 +174,7 @@ class Gateway:
         old = tuple(each for each, facts in self._client.open.items() if each not in self._working and self._too_old(facts))
         for each in old:
             self._end(each)
-        return Drop(old, frames.error(number, GatewayError("transaction", f"{OPEN_MAX} transactions are open; no more may be")))
+        return Drop(old, frames.error(number, GatewayError("busy", f"{OPEN_MAX} transactions are open; no more may be")))
 
     def _too_old(self, facts: Facts) -> bool:
         limit = AGE_MAX if (facts.shared or facts.alone) and not facts.trusted else READING_MAX
@@ -194,6 +194,8 @@ class Gateway:
             if rule.kind is Class.MOVE:
                 moving = moving or self._move(calls[place:], facts)
                 moving -= 1
+            elif rule.kind is Class.CHANGE:
+                checks.in_open_layer(call, facts)
             if rule.check is not None:
                 rule.check(call, facts)
             self._take(call, rule, facts, batch, calls)
@@ -216,8 +218,6 @@ class Gateway:
     def _take(self, call: Call, rule: Rule, facts: Facts, batch: _Batch, calls: Sequence[Call]) -> None:
         """What follows from a call that is taken."""
         place = len(batch.queries)
-        if rule.kind is Class.CHANGE:
-            checks.in_open_layer(call, facts)
         if rule.may_explain:
             facts.changes[call.statement.name] = rule.may_explain
         if call.statement is tree.EXTENT_PUT and (lacking := checks.lacking(call, facts)):

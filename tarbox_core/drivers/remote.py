@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Final, NamedTuple, Self, TypeVar
 
 from tarbox_core import frames
-from tarbox_core.drivers.base import Pause, Trip, conduct
+from tarbox_core.drivers.base import CONNECTION_TIMEOUT, FIRST_PAUSE, LONGEST_PAUSE, Pause, Trip, conduct
 from tarbox_core.effects import Op
 from tarbox_core.errors import ConnectError, ConnectionLost, GatewayError, TarboxError
 from tarbox_core.hashing import Data, blake3_pure
@@ -175,7 +175,7 @@ class _Client:
                         number, used = self._number(), transaction or self._number()
                         frame = frames.batch(number, used, command.queries, begin=command.begin, commit=command.commit, durable=durable)
                         transaction = used
-                        answer = yield from self._ask(number, frame, frames.ROWS, committing=command.commit)
+                        answer = yield from self._trip(number, frame, command.commit)
                         rows = frames.read_rows(answer, [query.statement for query in command.queries])
                         if command.commit:
                             transaction = 0
@@ -214,6 +214,19 @@ class _Client:
             answer = yield from self._ask(number, frames.digest(number, group), frames.DIGESTS)
             hashes += frames.read_digests(answer, len(group))
         return hashes
+
+    def _trip(self, number: int, frame: bytes, commit: bool) -> Talk[frames.Answer]:
+        """A batch's answer. Waits its turn where as many transactions are open as the gateway lets a client have."""
+        waited, pause = 0.0, FIRST_PAUSE
+        while True:
+            try:
+                return (yield from self._ask(number, frame, frames.ROWS, committing=commit))
+            except GatewayError as error:
+                if error.code != "busy" or waited >= CONNECTION_TIMEOUT:
+                    raise
+            yield Pause(pause)
+            waited += pause
+            pause = min(LONGEST_PAUSE, 2 * pause)
 
     def _undo(self, transaction: int) -> Talk[None]:
         number = self._number()

@@ -28,6 +28,7 @@ from tarbox_core.gateway import STATEMENTS, Drop, Gateway, Grant, Reply, Step
 from tarbox_core.types import TenantInfo
 
 POOL_SIZE: Final = 8
+CANCEL_AGAIN: Final = 0.25  # seconds; a request to cancel that overtakes its statement has no effect
 
 _log: Final = logging.getLogger("tarbox.gateway")
 
@@ -89,18 +90,16 @@ class Served:
             told = self._run(told)
         if isinstance(told, Drop):
             for number in told.transactions:
-                self._end(number)
+                self._end(number, interrupt=True)
         return told.frame
 
     def close(self) -> None:
         """Serve no longer: what runs is cancelled, what is open is rolled back."""
         with self._turn:
             self._closed = True
-            left = list(self._open.items())
-        for _, transaction in left:
-            transaction.interrupt()
-        for number, _ in left:
-            self._end(number)
+            left = list(self._open)
+        for number in left:
+            self._end(number, interrupt=True)
         self._pool.close()
         self._aside.close()
 
@@ -131,10 +130,12 @@ class Served:
         with self._turn:
             return self._gateway.done(step, rows)
 
-    def _end(self, number: int) -> None:
+    def _end(self, number: int, *, interrupt: bool = False) -> None:
         with self._turn:
             transaction = self._open.pop(number, None)
         if transaction is not None:
+            if interrupt:
+                transaction.interrupt()
             transaction.end()
 
     def _quiet(self, branch: str, until: ExitStack) -> tuple[Quiet, tuple[Query, ...]]:
@@ -146,14 +147,16 @@ class Served:
 
 
 class _Transaction:
-    """A client's transaction on its connection. Any thread may end it, which waits for the step in work."""
+    """A client's transaction on its connection. Any thread may end it, which waits for the step in work, or interrupt that."""
 
     def __init__(self, pool: Pool, quieten: Callable[[str, ExitStack], tuple[Quiet, tuple[Query, ...]]], idle: float) -> None:
         self._pool = pool
         self._quieten = quieten
         self._idle = idle
         self._turn = threading.RLock()
+        self._mark = threading.Lock()  # of the connection's coming and going
         self._wire: Wire | None = None
+        self._interrupted = False  # the connection may get a late request to cancel
         self._stood_still = 0.0  # since when, on the monotonic clock
         self._ended = False
         self._patience: Quiet | None = None
@@ -194,9 +197,12 @@ class _Transaction:
         with self._turn:
             self._unwatch()
             self._ended = True
-            wire, self._wire = self._wire, None
+            with self._mark:
+                wire, self._wire = self._wire, None
             with self._quiet:
                 if wire is not None:
+                    if self._interrupted:
+                        wire.close()
                     self._pool.give(wire)
 
     def _expire(self, stood_still: float) -> None:
@@ -210,11 +216,17 @@ class _Transaction:
             self._watch = None
 
     def interrupt(self) -> None:
-        """Have the server stop what runs; whoever waits for it gets an error."""
-        wire = self._wire
-        if wire is not None and not wire.closed:
-            with suppress(ConnectError):
-                wire.cancel()
+        """Have the server stop the step in work, if there is one, until it has ended; whoever waits for it gets an error."""
+        pause = 0.0
+        while not self._turn.acquire(timeout=pause):
+            pause = CANCEL_AGAIN
+            with self._mark:
+                wire = self._wire
+                self._interrupted = self._interrupted or wire is not None
+            if wire is not None:
+                with suppress(ConnectError):
+                    wire.cancel()
+        self._turn.release()
 
 
 def _milliseconds(seconds: float) -> str:

@@ -43,13 +43,14 @@ def name_lock(parent: int, name: bytes) -> int:
     return lock_key(T, "N", parent, name)
 
 
-MODES = {1: stat.S_IFDIR | 0o755, 2: stat.S_IFDIR | 0o755, 3: stat.S_IFDIR | 0o755, 10: stat.S_IFREG | 0o644, 11: stat.S_IFLNK | 0o777}
+MODES = {1: stat.S_IFDIR | 0o755, 2: stat.S_IFDIR | 0o755, 3: stat.S_IFDIR | 0o755, 10: stat.S_IFREG | 0o644, 11: stat.S_IFLNK | 0o777, 12: stat.S_IFREG | 0o644}
 PARENTS = {1: 1, 2: 1, 3: 2}
 NAMES = {(1, b"d"): 2, (2, b"below"): 3, (1, b"f"): 10, (1, b"l"): 11}
 
 
 def attr(ino: int) -> tuple[Any, ...]:
-    return (ino, MODES[ino], 0, 0, 0 if ino == 12 else 2, 0, 0, 0, 0, 0, 0, OPEN, PARENTS.get(ino, 0))
+    """The inode 12 is one that a sealed layer wrote."""
+    return (ino, MODES[ino], 0, 0, 2, 0, 0, 0, 0, 0, 0, SEALED if ino == 12 else OPEN, PARENTS.get(ino, 0))
 
 
 def about(stamp: int) -> tuple[Any, ...]:
@@ -285,7 +286,7 @@ def test_an_unlisted_statement_is_refused_by_name(client: Client) -> None:
     assert "'drop.all'" in str(client.refused("unknown-statement", unlisted(1), begin=True))
 
 
-# --- lies, each behind an honest beginning: the inodes 1 (a directory), 10 (a file) and 11 (a link) are read, and known names locked
+# --- lies, each behind an honest beginning: the inodes 1 (a directory), 10 and 12 (files) and 11 (a link) are read, and known names locked
 
 
 OLD = (T, SEALED, BELOW)
@@ -337,6 +338,11 @@ LIES: dict[str, tuple[str, list[Query]]] = {
     "time-end": ("bad-parameters", [inode_set(p9=(1 << 63) - 1)]),
     "links-many": ("bad-parameters", [tree.INODE_LINKS(T, OPEN, 10, 5, 2)]),
     "touch-many": ("bad-parameters", [tree.INODE_TOUCH(T, OPEN, 1, 5, -2)]),
+    "row-below": ("not-allowed", [inode_set(p3=12)]),
+    "row-below-content": ("not-allowed", [tree.EXTENT_PUT(T, OPEN, 12, [0], [HOLE])]),
+    "row-below-xattr": ("not-allowed", [tree.XATTR_DROP(*KEY, 12, b"user.x")]),
+    "root-reaped": ("bad-parameters", [tree.INODE_REAP(*KEY, 1)]),
+    "reaped-written": ("not-allowed", [tree.INODE_REAP(*KEY, 10), tree.XATTR_PUT(T, OPEN, 10, b"user.x", b"")]),
     "inode-unread": ("not-allowed", [inode_set(p3=999)]),
     # content
     "size-beyond": ("bad-parameters", [content(p4=(1 << 20) + 1, p6=None)]),
@@ -403,12 +409,17 @@ def test_a_lie_is_refused_by_name_and_ends_its_transaction_only(lie: str) -> Non
     client.numbered()
     client.send(tree.INODE(*KEY, 1), transaction=2, begin=True)
     locked = [name_lock(1, name) for name in (b"d", b"f", b"free")]
-    client.begin(tree.INODE(*KEY, 1), tree.CHILD(*KEY, 1, b"d"), tree.INODE(*KEY, 10), tree.INODE(*KEY, 11), exclusive=locked)
+    client.begin(tree.INODE(*KEY, 1), tree.CHILD(*KEY, 1, b"d"), *(tree.INODE(*KEY, ino) for ino in (10, 11, 12)), exclusive=locked)
     ran = len(client.ran)
     error = client.refused(code, *queries, commit=True)
     assert any(query.statement.name in str(error) for query in queries) or lie == "folder-twice"
     assert len(client.ran) == ran and client.gateway.open == {2}
     client.send(tree.INODE(*KEY, 1), transaction=2, commit=True)  # others go on
+
+
+def test_what_a_sealed_layer_wrote_is_copied_up_before_it_is_changed(client: Client) -> None:
+    client.begin(tree.INODE(*KEY, 12))
+    client.send(tree.INODE_COPY_UP(*KEY, 12), inode_set(p3=12), record("utimens", p4=12), commit=True)
 
 
 def test_without_the_tenants_lock_nothing_is_a_fact(client: Client) -> None:
@@ -575,7 +586,7 @@ def test_an_empty_batch_commits_or_is_none(client: Client) -> None:
 def test_so_many_are_open_and_no_more(client: Client) -> None:
     for number in range(10, 10 + OPEN_MAX):
         client.send(tree.LOCK([LOCK], []), transaction=number, begin=True)
-    client.refused("transaction", tree.HEAD(T, "main"), begin=True)
+    client.refused("busy", tree.HEAD(T, "main"), begin=True)
     client.now += AGE_MAX + 1
     told = client.gateway.receive(frames.batch(5, 1, [tree.HEAD(T, "main")], begin=True, commit=False, durable=False))
     assert isinstance(told, Drop) and set(told.transactions) == set(range(10, 10 + OPEN_MAX))

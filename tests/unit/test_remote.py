@@ -193,6 +193,24 @@ def test_what_was_never_sent_is_no_loss() -> None:
         RemoteDriver(nobody).run(two)
 
 
+def test_it_waits_its_turn_where_the_gateway_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "FIRST_PAUSE", 0.0)
+    refusals = iter(["busy"] * 3)
+
+    def answer(number: int, trip: frames.Trip) -> bytes:
+        code = next(refusals, None)
+        return frames.error(number, GatewayError(code, "no more")) if code else rows(number, trip)
+
+    gateway = Gateway(answer)
+    assert RemoteDriver(gateway).run(two) == [[(5,)]] * 3
+    assert len({asked[1] for asked in gateway.asked[1:]}) == 1
+    assert [asked[0] for asked in gateway.asked[1:]] == ["B", "B", "B", "B", "C"]
+    monkeypatch.setattr(remote, "CONNECTION_TIMEOUT", 0.0)
+    refusals = iter(["busy"] * 3)
+    with pytest.raises(GatewayError, match="no more"):
+        RemoteDriver(gateway).run(two)
+
+
 def test_a_wrong_value_leaves_nothing_open() -> None:
     def op() -> Op[None]:
         yield from run(GET(1))
