@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import itertools
 import struct
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
@@ -37,6 +38,8 @@ class Exit(wasmtime.ExitTrap):
 class Calls(Protocol):
     """What serves the calls: a `World`."""
 
+    monotonic_zero: int
+
     def call(self, name: str, memory: memoryview, args: Sequence[int]) -> int: ...
 
 
@@ -55,12 +58,14 @@ class Bound:
 def add_to_linker(linker: Linker, store: Store, world: Calls) -> Bound:
     """Have `world` serve the guests that this linker makes in `store`: all of preview1.
 
-    Clocks, randomness, sched_yield and proc_raise are wasmtime's own; they ask for `store.set_wasi(WasiConfig())`. A guest
+    Clocks, randomness, sched_yield and proc_raise are wasmtime's own; they ask for `store.set_wasi(WasiConfig())` just before:
+    from there wasmtime's monotonic clock counts, and the world has to wait by it. A guest
     that ends through proc_exit raises a `wasmtime.ExitTrap` with its code. One world serves one guest, in any thread, but
     not in several at a time. The linker may shadow what it has from here on.
     """
     linker.allow_shadowing = True
     linker.define_wasi()
+    world.monotonic_zero = time.monotonic_ns()
     return bind(linker, world, CALLS)
 
 

@@ -28,7 +28,7 @@ def run(
     """
     loaded = Program(program, fuel=fuel, memory=memory)
     words = [os.fsencode(word) for word in (os.path.basename(loaded.name), *args)]
-    found = {os.fsencode(name): os.fsencode(path) for name, path in (dirs or {"/": "/"}).items()}
+    found = {os.fsencode(name): os.fsencode(path) for name, path in ({"/": "/"} if dirs is None else dirs).items()}
     variables = {os.fsencode(name): os.fsencode(value) for name, value in (env or {}).items()}
     with open_door(tenant, database_url, branch=branch, layer=layer, read_only=read_only) as door:
         with door.guest(args=words, env=variables, dirs=found, stdio=stdio) as world:
