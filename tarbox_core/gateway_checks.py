@@ -141,8 +141,16 @@ def _read(call: Call, facts: Facts, number: int) -> int:
     return ino
 
 
-def _folder(call: Call, facts: Facts, number: int) -> int:
+def _own(call: Call, facts: Facts, number: int) -> int:
+    """One whose row is the open layer's: by those rows it is known what a layer changed."""
     ino = _read(call, facts, number)
+    if ino in facts.inodes and facts.inodes[ino].layer != call.values[1]:
+        raise call.refused(number, f"inode {ino} has no row in this layer yet: it is copied up first", "not-allowed")
+    return ino
+
+
+def _folder(call: Call, facts: Facts, number: int) -> int:
+    ino = _own(call, facts, number)
     if ino in facts.inodes and not stat.S_ISDIR(facts.inodes[ino].mode):
         raise call.refused(number, f"inode {ino} is no directory")
     return ino
@@ -242,7 +250,9 @@ def _same_type(call: Call, facts: Facts, number: int, ino: int) -> None:
 
 
 def copy_up(call: Call, facts: Facts) -> None:
-    call.integer(4, ROOT_INO, END)
+    ino = call.integer(4, ROOT_INO, END)
+    if ino in facts.inodes:
+        facts.inodes[ino] = facts.inodes[ino]._replace(layer=call.integer(2, 1, END))
 
 
 def touch(call: Call, facts: Facts) -> None:
@@ -252,13 +262,13 @@ def touch(call: Call, facts: Facts) -> None:
 
 
 def links(call: Call, facts: Facts) -> None:
-    _read(call, facts, 3)
+    _own(call, facts, 3)
     call.integer(4, -TIME_MAX, TIME_MAX)
     call.integer(5, -END, 1)
 
 
 def inode_set(call: Call, facts: Facts) -> None:
-    ino = _read(call, facts, 3)
+    ino = _own(call, facts, 3)
     _same_type(call, facts, 4, ino)
     for number in (5, 6):
         call.integer_or_null(number, 0, ID_MAX)
@@ -272,7 +282,7 @@ def inode_set(call: Call, facts: Facts) -> None:
 
 
 def inode_content(call: Call, facts: Facts) -> None:
-    tenant, ino = facts.client.tenant, _read(call, facts, 3)
+    tenant, ino = facts.client.tenant, _own(call, facts, 3)
     if ino in facts.inodes and not stat.S_ISREG(facts.inodes[ino].mode):
         raise call.refused(3, f"inode {ino} is no regular file")
     size = call.integer(4, 0, tenant.max_file_size)
@@ -286,18 +296,18 @@ def inode_content(call: Call, facts: Facts) -> None:
 
 
 def unpack(call: Call, facts: Facts) -> None:
-    _read(call, facts, 3)
+    _own(call, facts, 3)
     call.octets_or_null(4, 0, inline_max(facts.client.tenant.block_size))
 
 
 def reap(call: Call, facts: Facts) -> None:
-    """Only what is unlinked goes, as the statement itself sees to."""
-    call.integer(4, ROOT_INO, END)
+    """Only what is unlinked goes, as the statement itself sees to; and never the root."""
+    facts.inodes.pop(call.integer(4, ROOT_INO + 1, END), None)
 
 
 def extent_put(call: Call, facts: Facts) -> None:
     """Whether the blocks are there the gateway asks in front of it, for those that are not known to be: see `lacking`."""
-    _read(call, facts, 3)
+    _own(call, facts, 3)
     tenant = facts.client.tenant
     last = -(-tenant.max_file_size // (tenant.block_size * CHUNK_BLOCKS))
     chunks, hashes = call.array(4, last + 1), call.array(5, last + 1)
@@ -314,7 +324,7 @@ def lacking(call: Call, facts: Facts) -> list[bytes]:
 
 
 def extent_cut(call: Call, facts: Facts) -> None:
-    _read(call, facts, 4)
+    _own(call, facts, 4)
     call.integer(5, 0, END)
 
 
@@ -332,7 +342,7 @@ def block_put(call: Call, facts: Facts) -> None:
 
 
 def xattr_put(call: Call, facts: Facts) -> None:
-    _read(call, facts, 3)
+    _own(call, facts, 3)
     name = call.octets(4, 1, NAME_MAX)
     if b"\0" in name or not name.startswith(NAMESPACES):
         raise call.refused(4, "not a name in a namespace that is kept")
@@ -340,7 +350,7 @@ def xattr_put(call: Call, facts: Facts) -> None:
 
 
 def xattr_drop(call: Call, facts: Facts) -> None:
-    _read(call, facts, 4)
+    _own(call, facts, 4)
     call.octets(5, 1, NAME_MAX)
 
 

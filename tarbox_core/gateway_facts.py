@@ -97,8 +97,11 @@ class LayerFact(NamedTuple):
 
 
 class Inode(NamedTuple):
+    """`layer`: the one whose row it is."""
+
     mode: int
     nlink: int
+    layer: int
 
 
 @dataclass(slots=True)
@@ -239,7 +242,7 @@ def _doors(facts: Facts, query: Query, rows: Rows) -> None:
 
 def _inodes(facts: Facts, query: Query, rows: Rows) -> None:
     for row in rows:
-        _keep(facts.inodes, row[0], Inode(row[1], row[4]))
+        _keep(facts.inodes, row[0], Inode(row[1], row[4], row[11]))
 
 
 def _extents(facts: Facts, query: Query, rows: Rows) -> None:

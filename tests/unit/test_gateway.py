@@ -43,7 +43,8 @@ def name_lock(parent: int, name: bytes) -> int:
     return lock_key(T, "N", parent, name)
 
 
-MODES = {1: stat.S_IFDIR | 0o755, 2: stat.S_IFDIR | 0o755, 3: stat.S_IFDIR | 0o755, 10: stat.S_IFREG | 0o644, 11: stat.S_IFLNK | 0o777, 12: stat.S_IFREG | 0o644}
+DIR, FILE = stat.S_IFDIR | 0o755, stat.S_IFREG | 0o644
+MODES = {1: DIR, 2: DIR, 3: DIR, 10: FILE, 11: stat.S_IFLNK | 0o777, 12: FILE}
 PARENTS = {1: 1, 2: 1, 3: 2}
 NAMES = {(1, b"d"): 2, (2, b"below"): 3, (1, b"f"): 10, (1, b"l"): 11}
 
