@@ -20,6 +20,10 @@ class ParameterRefused(ConnectError):
     """A setting was not taken at the start of the session."""
 
 
+class AnswerTooLarge(SqlError):
+    """More than whoever asked has room for. Whether a commit that was part of it took effect is not known."""
+
+
 def fields_of(body: memoryview) -> dict[str, str]:
     """The fields of an ErrorResponse or NoticeResponse, by their letter."""
     return {chr(field[0]): field[1:].decode("utf-8", "replace") for field in bytes(body).split(b"\0") if field}

@@ -19,11 +19,13 @@ from typing import Final, NamedTuple, Self
 from tarbox_core.drivers.base import CONNECTION_TIMEOUT
 from tarbox_core.drivers.dsn import Dsn, parse_url
 from tarbox_core.drivers.presence import Quiet, quiet
+from tarbox_core.drivers.refusals import AnswerTooLarge
 from tarbox_core.drivers.sync import Pool, SyncDriver
 from tarbox_core.drivers.wire import Wire
 from tarbox_core.effects import Query, Rows, Statement
 from tarbox_core.errors import ConnectError, ConnectionLost, GatewayError, TarboxError
 from tarbox_core.filesystem import Filesystem
+from tarbox_core.frames import ANSWER_MAX
 from tarbox_core.gateway import STATEMENTS, Drop, Gateway, Grant, Reply, Step
 from tarbox_core.types import TenantInfo
 
@@ -73,7 +75,7 @@ class Served:
             "statement_timeout": _milliseconds(limits.statement),
             "lock_timeout": _milliseconds(limits.lock),
         }
-        self._pool = Pool(lambda: Wire(self.dsn, tenant.role, settings=settings), pool_size, connection_timeout)
+        self._pool = Pool(lambda: Wire(self.dsn, tenant.role, settings=settings, answer_max=ANSWER_MAX), pool_size, connection_timeout)
         self._aside = SyncDriver(self.dsn, tenant.role, pool_size=1)  # to see who else is there
         self._gateway = Gateway(tenant, grant, clock, statements)
         self._turn = threading.Lock()  # of the gateway, and of what is open
@@ -235,6 +237,8 @@ def _milliseconds(seconds: float) -> str:
 
 def _told(error: BaseException) -> Exception:
     """An error as the client may hear of it."""
+    if isinstance(error, AnswerTooLarge):
+        return GatewayError("too-large", f"an answer of more than {ANSWER_MAX} bytes: ask for less at once")
     if isinstance(error, TarboxError):
         return error
     if isinstance(error, (TypeError, ValueError)):

@@ -22,7 +22,7 @@ from tarbox_core.drivers import sockets
 from tarbox_core.drivers.codec import Plan, message, mismatch
 from tarbox_core.drivers.dsn import Dsn
 from tarbox_core.drivers.login import log_in
-from tarbox_core.drivers.refusals import LoginRefused, ParameterRefused, Starting, fields_of, sql_error
+from tarbox_core.drivers.refusals import AnswerTooLarge, LoginRefused, ParameterRefused, Starting, fields_of, sql_error
 from tarbox_core.effects import Query, Rows, Statement
 from tarbox_core.errors import ConnectError, ConnectionLost, RetryableError, SqlError
 
@@ -92,7 +92,8 @@ class Wire:
     """A connection. Used by one thread at a time; only `cancel` and `abort` may come from another.
 
     `role` is the role the session works under. Sessions commit asynchronously (see docs/operations.md) unless
-    `synchronous`. `settings` hold for the session as well. Raises ConnectError that says why there is no connection.
+    `synchronous`. `settings` hold for the session as well. What a trip answers is at most `answer_max` bytes, or ends in
+    AnswerTooLarge and the end of the connection. Raises ConnectError that says why there is no connection.
 
     `pooled`: the next transaction may run on another server connection, which others use as well (pgbouncer in transaction
     mode). So each transaction takes role and settings itself; a statement's name tells its text; and where the server knows
@@ -104,11 +105,13 @@ class Wire:
     """
 
     def __init__(
-        self, dsn: Dsn, role: str | None = None, *, synchronous: bool = False, settings: Mapping[str, str] | None = None, pooled: bool = False
+        self, dsn: Dsn, role: str | None = None, *, synchronous: bool = False, settings: Mapping[str, str] | None = None, pooled: bool = False,
+        answer_max: int | None = None,
     ) -> None:
         self.dsn = dsn
         self.role = role
         self.pooled = pooled
+        self.through_pooler = False  # as far as a login shows that asks for settings
         self.status = "I"
         self.closed = False
         self.notifications: deque[Notification] = deque(maxlen=10_000)
@@ -119,6 +122,8 @@ class Wire:
         self._owed: tuple[list[Plan], list[Plan]] | None = None  # a rollback that was sent and whose reply was not read
         self._view = memoryview(bytearray(BUFFER))
         self._pos = self._end = 0
+        self._answer_max = answer_max
+        self._allowed: int | None = None  # bytes that the present trip may still answer
         fixed = {"client_encoding": "UTF8"} | ({"options": dsn.options} if dsn.options else {})
         self._settings = {"synchronous_commit": "on" if synchronous else "off", **(settings or {})}
         self._opening: tuple[Query, ...] = ()
@@ -131,6 +136,7 @@ class Wire:
         try:
             self._connect(fixed | wanted)
         except ParameterRefused:  # a pooler that forwards no settings
+            self.through_pooler = True
             self._connect(fixed)
             quoted = {name: value.replace('"', '""') for name, value in wanted.items()}
             try:
@@ -331,6 +337,7 @@ class Wire:
         if self._owed is not None:
             self._settle()
         sent = False
+        self._allowed = self._answer_max
         try:
             if len(data) <= SMALL:
                 self._stream.sendall(data)
@@ -338,6 +345,7 @@ class Wire:
                 self._send_large(data)
             sent = True
             results, failure = self._collect(plans, parsing, commit_at, what)
+            self._allowed = None
         except _Ended as end:
             self.close()
             raise ConnectionLost(f"connection lost: {end}", commit and sent and not end.undone) from None
@@ -401,6 +409,7 @@ class Wire:
         if not got:
             raise _Ended("the server closed it")
         self._end += got
+        self._count(got)
 
     def _make_room(self, need: int) -> None:
         """Room for `need` bytes from the first unread one on."""
@@ -418,6 +427,8 @@ class Wire:
         if self._pos == self._end:
             self._pos = self._end = 0
         if self._pos + need > len(self._view):
+            if self._allowed is not None and need > self._allowed + BUFFER:
+                self._count(need)
             self._make_room(need)
         stream = self._stream
         while self._end - self._pos < need:
@@ -425,6 +436,13 @@ class Wire:
             if not got:
                 raise _Ended("the server closed it")
             self._end += got
+            self._count(got)
+
+    def _count(self, got: int) -> None:
+        if self._allowed is not None:
+            self._allowed -= got
+            if self._allowed < 0:
+                raise AnswerTooLarge("54000", f"an answer of more than {self._answer_max} bytes")
 
     def _collect(self, plans: list[Plan], parsing: list[Plan], commit_at: int, what: str) -> tuple[list[Rows], SqlError | TypeError | None]:
         """Read replies up to ReadyForQuery: the rows of each plan, and the first failure.

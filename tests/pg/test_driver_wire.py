@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from tarbox_core.binary import OIDS
 from tarbox_core.drivers.dsn import parse_url
+from tarbox_core.drivers.refusals import AnswerTooLarge
 from tarbox_core.drivers.wire import Wire
 from tarbox_core.effects import Query, Row, Rows, Statement
 from tarbox_core.errors import ConnectionLost, SqlError
@@ -236,6 +237,18 @@ def test_a_batch_of_small_statements_with_huge_replies(wire: Wire) -> None:
     repeat = Statement("repeat", "select repeat('x', $1)", ("int4",), ("text",))
     sizes = [1_000_000, 0, 3, 5_000_000, 262_144 - 30, 262_144, 1]
     assert [len(rows[0][0]) for rows in whole(wire, *[repeat(n) for n in sizes])] == sizes
+
+
+@pytest.mark.parametrize(("rows", "size"), [(1, 3 << 20), (3000, 1000), (1_000_000, 1)])
+def test_an_answer_beyond_what_was_allowed_ends_the_connection(pg_url: str, rows: int, size: int) -> None:
+    lines = Statement("lines", "select repeat('x', $2) from generate_series(1, $1)", ("int4", "int4"), ("text",))
+    wire = Wire(parse_url(pg_url), answer_max=2 << 20)
+    assert len(wire.execute([lines(1900, 1000)], begin=True)[0]) == 1900
+    assert len(wire.execute([lines(1900, 1000)], commit=True)[0]) == 1900  # each trip for itself
+    with pytest.raises(AnswerTooLarge, match="more than 2097152 bytes"):
+        wire.execute([lines(rows, size), *[lines(1, 1)] * 3], begin=True, commit=True)
+    assert wire.closed
+    assert len(wire._view) < 4 << 20
 
 
 def test_replies_of_every_length_around_the_buffers_end(wire: Wire) -> None:

@@ -21,7 +21,7 @@ import pytest
 from tarbox_core import frames
 from tarbox_core import layer_statements as layers
 from tarbox_core import statements as sql
-from tarbox_core.drivers import presence
+from tarbox_core.drivers import presence, serving
 from tarbox_core.drivers.dsn import parse_url
 from tarbox_core.drivers.presence import Changes, Presence
 from tarbox_core.drivers.serving import Limits, Served
@@ -116,6 +116,17 @@ def test_a_statement_runs_no_longer_than_its_limit(serve: Callable[..., Served])
     with pytest.raises(SqlError) as raised:
         Talker(served.exchange).say(1, nap(), begin=True, commit=True)
     assert raised.value.sqlstate == "57014"
+
+
+def test_an_answer_takes_no_more_memory_than_a_frame(serve: Callable[..., Served], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "ANSWER_MAX", 1 << 20)
+    flood = Statement("flood", "select repeat('x', 10000) from generate_series(1, 100000)", (), ("text",), safe=True, tenant=False)
+    one = Statement("one", "select 1", (), ("int4",), safe=True, tenant=False)
+    talker = Talker(serve(statements={"flood": flood, "one": one}).exchange)
+    with pytest.raises(GatewayError, match="ask for less") as raised:
+        talker.say(1, *[flood()] * 100, begin=True)
+    assert raised.value.code == "too-large"
+    assert talker.say(1, one(), begin=True, commit=True) == [[(1,)]]
 
 
 @contextmanager
