@@ -34,6 +34,7 @@ OPEN_MAX: Final = 8  # transactions at once
 AGE_MAX: Final = 30 * 10**9  # ns of one that holds locks,
 READING_MAX: Final = 600 * 10**9  # and of one that holds none, or of maintenance
 JSON_MAX: Final = 1 << 16  # bytes of one value
+DOUBTFUL: Final = frozenset(("text", "text[]", "jsonb", "int8multirange"))  # types whose bytes may be read and then not be sent on
 _READS: Final = Rule(Class.READ)
 
 
@@ -292,7 +293,7 @@ class Gateway:
 def _require_sendable(types: Sequence[str], values: Sequence[Any]) -> None:
     """That the values go to the server as they came: what its own types do not hold ends here."""
     for number, (kind, value) in enumerate(zip(types, values, strict=True), 1):
-        if value is not None:
+        if kind in DOUBTFUL and value is not None:
             try:
                 ENCODERS[kind](value, _nowhere)
             except (TypeError, ValueError, OverflowError, RecursionError) as error:

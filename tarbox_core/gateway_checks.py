@@ -89,7 +89,7 @@ def own_lock(call: Call, facts: Facts) -> None:
 def locks(call: Call, facts: Facts) -> None:
     """The tenant's own comes with the first, so that who wants it exclusively has not kept it from others before."""
     shared, alone = call.array(1, LOCKS_MAX), call.array(2, LOCKS_MAX)
-    own, tenant = locks_of(facts.client.tenant.id), facts.lock("T")
+    own, tenant = locks_of(facts.client.tenant.id), facts.client.tenant_lock
     for number, keys in enumerate((shared, alone), 1):
         if any(key not in own for key in keys):
             raise call.refused(number, "a lock of another tenant, or of none", "foreign")
@@ -174,7 +174,7 @@ def _place_folder(call: Call, facts: Facts, parent: int, name: bytes, ino: int) 
     """A directory has one name and one parent, and does not lie below itself: whoever walks the tree relies on that. So it may
     only be moved, one in a transaction or two that change places, with both names locked and no other directory on its way."""
     was = next((place for place, there in facts.names.items() if there == ino), None)
-    if was is None or facts.lock("N", parent, name) not in facts.alone:
+    if was is None or facts.name_lock(parent, name) not in facts.alone:
         raise call.refused(5, f"directory {ino} may only be moved, with its old and its new name locked", "not-allowed")
     if was[0] != parent and ino in facts.above.get(parent, {ino}):
         raise call.refused(3, f"directory {parent} may lie below {ino}: that is read first, while no other directory is moved", "not-allowed")

@@ -47,6 +47,8 @@ class Client:
         self.tenant = tenant
         self.grant = grant
         self.clock = clock
+        self.tenant_lock = lock_key(tenant.id, "T", 0)
+        self.rename_lock = lock_key(tenant.id, "R", 0)
         self.id = clock()  # in place of its sessions' own in what it tells other doors
         self.open: dict[int, Facts] = {}
         self._numbers: dict[int, None] = {}
@@ -133,18 +135,18 @@ class Facts:
     recorded: set[str] = field(default_factory=set)  # operations
     layer: int = 0  # that was written to
 
-    def lock(self, kind: str, ino: int = 0, name: bytes = b"") -> int:
-        return lock_key(self.client.tenant.id, kind, ino, name)
+    def name_lock(self, parent: int, name: bytes) -> int:
+        return lock_key(self.client.tenant.id, "N", parent, name)
 
     @property
     def exclusive(self) -> bool:
         """Whether no other mutation of the tenant runs."""
-        return self.lock("T") in self.alone
+        return self.client.tenant_lock in self.alone
 
     @property
     def held(self) -> bool:
         """Whether heads stay where they are."""
-        return self.exclusive or self.lock("T") in self.shared
+        return self.exclusive or self.client.tenant_lock in self.shared
 
     @property
     def trusted(self) -> bool:
@@ -178,7 +180,7 @@ class Facts:
 
     def saw(self, queries: list[Query], rows: list[Rows], settled: int) -> None:
         """Learn from the rows of a batch, which changed nothing from the place `settled` on."""
-        tenant, renames = self.lock("T"), self.lock("R")
+        tenant, renames = self.client.tenant_lock, self.client.rename_lock
         reliable = min(self.shared.get(tenant, _NEVER), self.alone.get(tenant, _NEVER))
         for place, (query, found) in enumerate(zip(queries, rows, strict=True)):
             statement = query.statement
@@ -191,7 +193,7 @@ class Facts:
                     _OF_LAYERS[statement](self, query, found)
                 elif statement in _OF_TREES and self._here(query):
                     _OF_TREES[statement](self, query, found)
-                    if statement in (tree.CHILD, tree.CHILD_FULL) and place > self.alone.get(self.lock("N", *query.values[3:5]), _NEVER):
+                    if statement in (tree.CHILD, tree.CHILD_FULL) and place > self.alone.get(self.name_lock(*query.values[3:5]), _NEVER):
                         _keep(self.names, query.values[3:5], found[0][0])
                     elif statement is tree.ANCESTORS and settled <= place > self.alone.get(renames, _NEVER):
                         _keep(self.above, query.values[3], frozenset(found[0][0] or ()))

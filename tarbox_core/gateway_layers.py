@@ -21,7 +21,7 @@ from tarbox_core.errors import GatewayError, LayerError
 from tarbox_core.gateway_call import Call
 from tarbox_core.gateway_facts import MOVES_MAX, Facts, Head, LayerFact
 from tarbox_core.layer import MAIN, check_branch_name, check_message, check_name, sees
-from tarbox_core.session import Ranges
+from tarbox_core.session import Ranges, lock_key
 
 LINE_MAX: Final = (1 << 31) - 1
 
@@ -154,7 +154,7 @@ def _end(run: _Run) -> None:
     head = run.standing(name)
     if name in (MAIN, run.facts.moves):
         raise run.refused(f"the branch {name!r} stays")
-    if run.facts.doors.get(run.facts.lock("B", 0, name.encode())) != 0:
+    if run.facts.doors.get(lock_key(run.facts.client.tenant.id, "B", 0, name.encode())) != 0:
         raise run.refused(f"the branch {name!r} is in use, or whether it is has not been asked")
     run.leave(0, head)
     run.must_be(1, name)

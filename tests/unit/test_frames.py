@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tarbox_core import frames
-from tarbox_core.binary import DECODERS
+from tarbox_core.binary import DECODERS, ENCODERS
 from tarbox_core.effects import Query, Statement
 from tarbox_core.errors import (
     ConnectError,
@@ -24,6 +24,7 @@ from tarbox_core.errors import (
     SqlError,
     TarboxError,
 )
+from tarbox_core.gateway import DOUBTFUL
 
 INT8 = st.integers(-(1 << 63), (1 << 63) - 1)
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)))
@@ -177,7 +178,12 @@ def test_bytes_of_a_stranger_are_a_value_or_one_error(name: str, data: st.DataOb
     for _ in range(data.draw(st.integers(1, 3))):
         at = data.draw(st.integers(0, len(spoiled)))
         spoiled[at : at + data.draw(st.integers(0, 9))] = data.draw(st.binary(max_size=9))
-    only(GatewayError, lambda: frames.values((name,), [memoryview(bytes(spoiled))]))
+    try:
+        (value,) = frames.values((name,), [memoryview(bytes(spoiled))])
+    except GatewayError:
+        return
+    if name not in DOUBTFUL:  # those the gateway looks at once more
+        ENCODERS[name](value, lambda data: None)
 
 
 @pytest.mark.parametrize("frame", [
