@@ -36,9 +36,13 @@ def modules() -> Iterator[tuple[str, Path]]:
     for package, folder in sorted(PACKAGES.items()):
         for source in sorted(folder.rglob("*.py")):
             at = source.relative_to(folder)
-            left_out = at.name in OUTSIDE if package == "tarbox_cli" else at.parts[0] == "drivers" and at.name not in DRIVERS
-            if not left_out:
+            if not (at.name in OUTSIDE if package == "tarbox_cli" else _elsewhere(at)):
                 yield f"{package}/{at.as_posix()}", source
+
+
+def _elsewhere(module: Path) -> bool:
+    """Whether a module of the core needs connections of its own: drivers, and the interface for programs that import the core."""
+    return module.parts[0] == "client" or (module.parts[0] == "drivers" and module.name not in DRIVERS)
 
 
 def version() -> str:
