@@ -257,6 +257,25 @@ class OpenFile:
         self.writer = caller
         return len(data)
 
+    @property
+    def lingers(self) -> bool:
+        """It may be closed without being stored. The door stores it soon."""
+        return self._s.lingers and self.new is not None
+
+    def forget(self) -> None:
+        """Let go of what was gathered and is not stored."""
+        self.pieces.clear()
+        self.killed = False
+        self.written, self.writer = 0, None
+
+    def end(self) -> Op[int]:
+        """Where an append goes: the size as it is now, and stays until this transaction ends, whoever else appends."""
+        s = self._s
+        rows = yield from s.begin(sql.INODE_FULL(*s.key, self.ino), exclusive=(s.inode_lock(self.ino),))
+        self.require_current()
+        self.refresh(file_row(rows[0], self.ino))
+        return self.size
+
     def flush(self, caller: Caller) -> Op[None]:
         """Store what was gathered: visible to every door when it returns."""
         return storing.flush(self._s, self, caller)
@@ -359,6 +378,8 @@ class OpenFile:
                 yield from self.flush(caller)
             elif s.alone:
                 yield from finish(sql.INODE_REAP(*s.key, self.ino))
+        elif self.lingers:
+            return  # `dirty_files` has it, and whoever opens it meanwhile
         elif self.dirty:
             yield from self.flush(caller)
         else:

@@ -158,6 +158,9 @@ class Filesystem:
         return self._failing(caller, "link", parent, name, directory.link(self.session, caller, ino, parent, name), ino=ino)
 
     def unlink(self, caller: Caller, parent: int, name: bytes) -> Op[None]:
+        waiting = self.session.waiting.get((parent, name))
+        if waiting is not None and waiting.closing and waiting.lingers and not self.session.enforce:
+            return making.forget(self.session, caller, waiting)
         return self._failing(caller, "unlink", parent, name, directory.unlink(self.session, caller, parent, name))
 
     def rmdir(self, caller: Caller, parent: int, name: bytes) -> Op[None]:

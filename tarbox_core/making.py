@@ -146,6 +146,24 @@ def postpone(s: Session, caller: Caller, parent: int, name: bytes, mode: int) ->
     return attr, New(caller, parent, name, inherit=False)
 
 
+def forget(s: Session, caller: Caller, file: OpenFile) -> Op[None]:
+    """Take away a file that was closed and never stored. What was done to it is recorded; its directory shows nothing of it."""
+    new = file.new
+    assert new is not None
+    path = s.names.path(new.parent, new.name)
+    for operation in ("create", *file.operations):
+        s.note(new.caller, operation, file.ino, path)
+    if file.written:
+        s.note(file.writer or caller, "write", file.ino, path, size=file.written)
+    s.note(caller, "unlink", file.ino, path)
+    file.pieces.clear()
+    file.settled()
+    s.closed(file)
+    s.names.drop(file.ino)
+    s.saw_absent(new.parent, new.name)
+    yield from ()  # no trip at all
+
+
 def settling(s: Session, op: Op[R], *, ino: int = 0, folder: int = 0, names: Sequence[tuple[int, bytes]] = (), every: bool = False) -> Op[R]:
     """Store the new files that an operation may meet, then run it, in one transaction. It may meet an inode, whatever is
     in a directory, certain names, or every file."""

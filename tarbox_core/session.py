@@ -87,6 +87,7 @@ class Session:
         self.numbers: list[int] = []
         self.records: deque[tuple[int, int, str, int, str | None, int, int, int, int]] = deque()
         self.defer = False  # new files may wait in memory for their first flush
+        self.lingers = False  # and beyond their close: the door stores them before anybody can know that they were closed
         self.waiting: dict[tuple[int, bytes], OpenFile] = {}
         self.folders = Recent()  # directories
         self.leaves: Recent | None = None  # other inodes; only while the door hears what others change, one operation at a time

@@ -137,12 +137,14 @@ class Door:
         world.move = lambda factory: self.move(factory, world.unlocked)
         beside = _Beside(self, world.lock)
         beside.start()
+        self.fs.session.lingers = True  # the World and the thread beside it store what lingers
         try:
             yield world
         except StuckError:
             self._stuck = True
             raise
         finally:
+            self.fs.session.lingers = False
             try:
                 if not self._stuck:
                     world.close()

@@ -14,7 +14,7 @@ from tarbox_core.beneath import Walk, split_last
 from tarbox_core.control_files import CommandFile
 from tarbox_core.effects import Op
 from tarbox_core.errors import FsError, LayerError
-from tarbox_core.file import SeenFile
+from tarbox_core.file import OpenFile, SeenFile
 from tarbox_core.handles import DirHandle, FileHandle
 from tarbox_core.types import Attr
 from tarbox_core.viewing import VIEWS
@@ -97,7 +97,7 @@ class TreeFile(Descriptor):
         if self.flags & (abi.SYNC | abi.DSYNC):
             self.sync()
         else:
-            world.wrote(handle, written)
+            world.wrote(written)
         return written
 
     def _command(self, write: Callable[[], Op[int]]) -> int:
@@ -118,13 +118,15 @@ class TreeFile(Descriptor):
         return POLLED_ROOM if write else max(0, self._handle.attr().size - self.position)
 
     def close(self) -> None:
-        """What was written is stored, for the next open through any door to see, even where another descriptor has it open."""
+        """What was written is stored, for the next open through any door to see, even where another descriptor has it open; a new
+        file soon (`World.publish`)."""
         world, handle = self._world, self._handle
         try:
-            if handle.dirty and handle.attr().nlink:
+            if handle.dirty and handle.attr().nlink and not (isinstance(handle, OpenFile) and handle.lingers):
                 world.run(lambda: handle.flush(world.caller))
         finally:
             world.run(lambda: handle.release(world.caller))
+        world.closed()
 
 
 class TreeDirectory(Directory):
@@ -199,9 +201,9 @@ class TreeDirectory(Directory):
         """Of a directory that the guest was given, ".." is that directory itself."""
         world = self._world
         if self._handle is None:
-            self._handle = world.run(lambda: world.fs.opendir(world.caller, self.ino))
+            self._handle = world.meet(lambda: world.fs.opendir(world.caller, self.ino))
         handle = self._handle
-        entries = world.run(lambda: handle.read(world.caller, cookie, count, plus=False))
+        entries = world.meet(lambda: handle.read(world.caller, cookie, count, plus=False))
         if cookie < 2 and self.ino in world.tops:
             entries = [entry._replace(ino=self.ino) if entry.name == b".." else entry for entry in entries]
         return [Entry(entry.offset, entry.ino, abi.filetype(entry.kind), entry.name) for entry in entries]
@@ -234,7 +236,7 @@ class TreeDirectory(Directory):
         if seen is not None and not truncate:
             return world.run(lambda: fs.open_seen(world.caller, seen, read=read, write=write))
         kill_suid = truncate and world.kills_suid
-        return world.run(lambda: fs.open(world.caller, attr.ino, read=read, write=write, truncate=truncate, kill_suid=kill_suid))
+        return world.meet(lambda: fs.open(world.caller, attr.ino, read=read, write=write, truncate=truncate, kill_suid=kill_suid))
 
     def _create(self, walk: Walk, exclusive: bool, oflags: int, base: int, flags: int) -> TreeFile:
         world = self._world
@@ -259,12 +261,12 @@ class TreeDirectory(Directory):
     def mkdir(self, path: bytes) -> None:
         world = self._world
         parent, name, _ = self._place(path)
-        world.run(lambda: world.fs.mkdir(world.caller, parent, name, _DIRECTORY_MODE & ~world.umask))
+        world.meet(lambda: world.fs.mkdir(world.caller, parent, name, _DIRECTORY_MODE & ~world.umask))
 
     def rmdir(self, path: bytes) -> None:
         world = self._world
         parent, name, _ = self._place(path)
-        world.run(lambda: world.fs.rmdir(world.caller, parent, name))
+        world.meet(lambda: world.fs.rmdir(world.caller, parent, name))
 
     def unlink(self, path: bytes) -> None:
         world = self._world
@@ -282,7 +284,7 @@ class TreeDirectory(Directory):
             raise Refused(Errno.PERM)
         world = self._world
         parent, name = self._free_place(path)
-        world.run(lambda: world.fs.symlink(world.caller, parent, name, target))
+        world.meet(lambda: world.fs.symlink(world.caller, parent, name, target))
 
     def link(self, path: bytes, to: Directory, new: bytes) -> None:
         if not isinstance(to, TreeDirectory):
@@ -290,7 +292,7 @@ class TreeDirectory(Directory):
         world = self._world
         ino = self._find(path, follow=False).ino
         parent, name = to._free_place(new)
-        world.run(lambda: world.fs.link(world.caller, ino, parent, name))
+        world.meet(lambda: world.fs.link(world.caller, ino, parent, name))
 
     def rename(self, path: bytes, to: Directory, new: bytes) -> None:
         """A slash behind either name asks for a directory."""
@@ -303,4 +305,4 @@ class TreeDirectory(Directory):
             child = self._child(parent, name)
             if child is None or not child.is_dir:
                 raise Refused(Errno.NOENT if child is None else Errno.NOTDIR)
-        world.run(lambda: world.fs.rename(world.caller, parent, name, newparent, newname))
+        world.meet(lambda: world.fs.rename(world.caller, parent, name, newparent, newname))

@@ -17,7 +17,6 @@ from tarbox_core.control import ControlledFilesystem
 from tarbox_core.drivers.base import Driver
 from tarbox_core.effects import Op
 from tarbox_core.errors import DiskFullError, FsError, TarboxError
-from tarbox_core.handles import FileHandle
 from tarbox_core.types import Caller
 from tarbox_wasi import abi
 from tarbox_wasi.abi import Errno, Refused
@@ -33,6 +32,7 @@ log = logging.getLogger("tarbox.wasi")
 
 DIRTY_MAX: Final = 64 << 20  # bytes that may wait in memory to be stored
 _CHECK_EVERY: Final = 1 << 20  # bytes written between two looks at that
+_LINGER_MAX: Final = 256  # new files that may wait beyond their close
 _INHERITING: Final = abi.DIRECTORY_RIGHTS | abi.FILE_RIGHTS
 
 
@@ -66,6 +66,7 @@ class World:
         self.waiter = Waiter()
         self.monotonic_zero = time.monotonic_ns()  # what the guest's monotonic clock counts from
         self.trouble: TarboxError | None = None  # what was behind the last IO, for whoever reports on the guest
+        self.lost: TarboxError | None = None  # why a file could not be stored whose close was long over
         self.move: Callable[[Callable[[], Op[int]]], int] = self._move  # runs a write that may move the head; a door has its own
         self.tops = {preopen.ino for preopen in preopens if preopen.ino is not None}
         self._unchecked = 0
@@ -108,7 +109,8 @@ class World:
 
     @contextlib.contextmanager
     def unlocked(self) -> Iterator[None]:
-        """Let go of the lock that `call` holds."""
+        """Let go of the lock that `call` holds, to wait or to speak to the host: what the guest has done is seen from now on."""
+        self.publish()
         self.lock.release()
         try:
             yield
@@ -124,13 +126,36 @@ class World:
     def run(self, factory: Callable[[], Op[R]], *, durable: bool = False) -> R:
         return self.driver.run(factory, durable=durable)
 
-    def wrote(self, handle: FileHandle, size: int) -> None:
-        """A file took so many bytes: where too much waits to be stored, its writer waits until they are."""
+    def meet(self, factory: Callable[[], Op[R]]) -> R:
+        """Run an operation that may come upon new files that were closed: they are stored first."""
+        self.publish()
+        return self.run(factory)
+
+    def wrote(self, size: int) -> None:
+        """A file took so many bytes: where too much waits to be stored, the writer waits until it is."""
         self._unchecked += size
         if self._unchecked >= _CHECK_EVERY:
             self._unchecked = 0
             if self.fs.dirty_bytes() > DIRTY_MAX:
-                self.run(lambda: handle.flush(self.caller))
+                self.store()
+
+    def publish(self) -> TarboxError | None:
+        """Store the new files that were closed; the last failure. They wait until the guest might let anybody know of them, or for
+        a second, or until they are many. What is lost for good is the guest's failure at its end."""
+        failure: TarboxError | None = None
+        for file in [file for file in self.fs.session.waiting.values() if file.closing]:
+            try:
+                self.run(partial(file.flush, self.caller))
+            except TarboxError as error:
+                self.trouble = failure = error
+                if not file.dirty:
+                    self.lost = self.lost or error
+        return failure
+
+    def closed(self) -> None:
+        """A file was closed."""
+        if len(self.fs.session.waiting) > _LINGER_MAX:
+            self.publish()
 
     def store(self) -> None:
         """Store whatever is dirty, each file in an operation of its own; raises the first failure after trying all."""
@@ -154,8 +179,9 @@ class World:
 
     def close(self) -> None:
         """The guest has ended: let go of everything that it has open. Raises the first failure after trying all."""
-        first: TarboxError | None = None
         with self.lock:
+            failure = self.publish()
+            first = self.lost or failure
             for number in self.descriptors.numbers():
                 try:
                     self.descriptors.remove(number).close()
