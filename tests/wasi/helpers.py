@@ -56,11 +56,11 @@ class Ended(NamedTuple):
         return self.said.removeprefix("tarbox: ").rstrip("\n")
 
 
-def start(tarbox: Tarbox, *words: str | Path, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+def start(tarbox: Tarbox, *words: str | Path, env: dict[str, str] | None = None, **more: Any) -> subprocess.Popen[bytes]:
     """`tarbox wasi run WORDS...`, with pipes."""
     command = [sys.executable, "-m", "tarbox_cli", "wasi", "run", *map(os.fspath, words)]
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, cwd=tarbox.folder, env=tarbox.env | (env or {}))
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, cwd=tarbox.folder, env=tarbox.env | (env or {}), **more)
 
 
 def finish(process: subprocess.Popen[bytes], given: bytes | None = None) -> Ended:

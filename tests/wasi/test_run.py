@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+from functools import partial
 
 from tests.pg.cli import Tarbox
-from tests.wasi.helpers import compiled, guest, wasi_run
+from tests.wasi.helpers import compiled, finish, guest, start, wasi_run
 
 ROFS = 69  # of preview1
 
@@ -46,6 +48,16 @@ def test_directories_by_other_names(tarbox: Tarbox) -> None:
     assert wasi_run(tarbox, "--dir", ".=/data/../projects", guest("copy"), given=b"3").status == 0
     assert [tarbox("cat", f"{folder}/kept.txt") for folder in ("/projects/a", "/data", "/projects")] == [b"1", b"2", b"3"]
     assert tarbox.names("/") == [b"data", b"projects"]
+
+
+def test_a_stream_that_is_closed_is_nothing_else(tarbox: Tarbox) -> None:
+    """A descriptor that is free would be the next connection's."""
+    for closed in (0, 1, 2):
+        process = start(tarbox, guest("copy"), preexec_fn=partial(os.close, closed))
+        ended = finish(process, None if closed == 0 else b"x")
+        assert (ended.status, ended.said) == (0, "")
+        assert ended.out == (b"x" if closed == 2 else b"")
+        assert tarbox("cat", "/kept.txt") == (b"" if closed == 0 else b"x")
 
 
 def test_read_only_changes_nothing(tarbox: Tarbox) -> None:

@@ -15,7 +15,7 @@ from tarbox_cli.arguments import Parser
 from tarbox_cli.output import Output, complain
 from tarbox_cli.session import connect, database_url, settings, tenant_info, tenant_of
 from tarbox_cli.users import whoever, written
-from tarbox_cli.wasi import attended, need_wasmtime
+from tarbox_cli.wasi import attended, need_wasmtime, stand_in
 
 if TYPE_CHECKING:
     from tarbox_cli.commands import Verbs
@@ -52,6 +52,7 @@ def _granted(parser: ArgumentParser) -> None:
 
 def _guest(options: Namespace, words: list[str]) -> int:
     need_wasmtime()
+    stand_in()
     from tarbox_core import tenant
     from tarbox_core.drivers.serving import Served
     from tarbox_core.gateway import Grant

@@ -63,6 +63,7 @@ def run(options: Namespace, out: Output) -> int:
     if options.checkpoint and (options.read_only or options.layer is not None):
         raise UsageError("--checkpoint is for a program that may change something", "wasi run")
     need_wasmtime()
+    stand_in()
     from tarbox_wasi import NOT_RUNNABLE, ProgramError, entered
 
     source = os.fsdecode(options.program)
@@ -87,6 +88,13 @@ def need_wasmtime() -> None:
         if error.name != "wasmtime":
             raise
         raise TarboxError(str(error)) from None
+
+
+def stand_in() -> None:
+    """Nothing, in place of a standard stream that was closed: else the next file or connection here would be the guest's."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
 
 
 def _directories(options: Namespace) -> dict[bytes, bytes]:
@@ -159,7 +167,7 @@ def _explain(options: Namespace, program: Program, result: Result) -> None:
         case "time":
             complain(f"{program.name}: ended, because {options.timeout:g} s are over")
         case "memory":
-            complain(f"{program.name}: it needs more than the {options.memory} MB of memory that it may have: {result.trap}")
+            complain(f"{result.trap}, and may have {options.memory} MB")
         case "fuel":
             complain(f"{program.name}: out of fuel: it ran {options.fuel} instructions")
         case "trap":

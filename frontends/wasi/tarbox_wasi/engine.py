@@ -107,8 +107,8 @@ def instantiate(linker: Linker, store: Store, module: Module, name: str) -> Func
         instance = linker.instantiate(store, module)
     except WasmtimeError as error:
         words = _one_line(error)
-        if "memory" in words and "limits" in words:
-            raise TooLittleMemory(f"{name}: {words}") from error
+        if pages := re.search(r"memory .*?(\d+) pages exceeds memory limits", words):
+            raise TooLittleMemory(f"{name}: it needs {int(pages[1]) / 16:g} MB of memory to begin with") from error
         raise ProgramError(f"{name}: {words}") from error
     start = instance.exports(store)["_start"]
     assert isinstance(start, Func)

@@ -36,8 +36,8 @@ _GRACE: Final = 5.0  # seconds for a guest that was told to end
 
 
 class Result(NamedTuple):
-    """How a run ended. `exit_code`: the guest's own where `reason` is "exit", from 0 to 2^32-1. `trap`: for the reasons "trap"
-    and "fuel" what the guest ran into, with its backtrace, in several lines."""
+    """How a run ended. `exit_code`: the guest's own where `reason` is "exit", from 0 to 2^32-1. `trap`: what the guest ran into,
+    with its backtrace, in several lines; where it was short of memory to begin with, how much it needs."""
 
     exit_code: int
     reason: Reason
