@@ -81,3 +81,21 @@ def maybe(query: Query) -> Op[Row | None]:
 def one(query: Query) -> Op[Row]:
     """The one row of a statement that always has one."""
     return (yield Batch((query,)))[0][0]
+
+
+def within(op: Op[R]) -> Op[R]:
+    """The operation as a part of another, which goes on after it: its last trip does not commit."""
+    try:
+        batch = next(op)
+        while True:
+            try:
+                rows = yield Batch(batch.queries)
+            except Exception as error:
+                batch = op.throw(error)
+            else:
+                batch = op.send(rows)
+    except StopIteration as end:
+        result: R = end.value
+        return result
+    finally:
+        op.close()

@@ -115,7 +115,7 @@ def _once(op: Op[R], durable: bool, reading: bool) -> Generator[Trip | Pause, li
                 failure = error
                 batch = op.throw(error)
             else:
-                begun, committed = not reading, batch.final
+                begun, committed = not reading, batch.final and not reading
                 batch = op.send(rows)
     except StopIteration as end:
         result: R = end.value

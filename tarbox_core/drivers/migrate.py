@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from tarbox_core.drivers.sync import SyncDriver
 from tarbox_core.drivers.wire import Wire
-from tarbox_core.effects import Statement
+from tarbox_core.effects import Op, Statement, one
 from tarbox_core.errors import SchemaError, SqlError
 
 OLDEST_SERVER: Final = 14
@@ -97,7 +97,21 @@ def check(target: SyncDriver | Wire, folder: Traversable | None = None) -> int:
     """The schema's version, if this program can use it. Raises SchemaError that says what to do if not."""
     newest = migrations(folder)[-1].number
     with _one_wire(target) as wire:
-        current = _version(wire)
+        return _usable(_version(wire), newest)
+
+
+def usable() -> Op[int]:
+    """The same as an operation."""
+    try:
+        (current,) = yield from one(_VERSION())
+    except SqlError as error:
+        if error.sqlstate != "42P01":
+            raise
+        current = 0
+    return _usable(current, migrations()[-1].number)
+
+
+def _usable(current: int, newest: int) -> int:
     _refuse_newer(current, newest)
     if not current:
         raise SchemaError("this database holds no Tarbox schema: run tarbox init")

@@ -276,7 +276,9 @@ class Quiet:
 
 
 @contextmanager
-def quiet(dsn: Dsn, driver: Driver, fs: Filesystem, *, mine: int = 0, timeout: float = 10.0) -> Iterator[Quiet]:
+def quiet(
+    dsn: Dsn, driver: Driver, fs: Filesystem, *, mine: int = 0, timeout: float = 10.0, listener: Callable[[], Wire] | None = None
+) -> Iterator[Quiet]:
     """Around an operation that moves a head (checkpoint, switch, branch): the other doors on it that keep files open have
     stored what is dirty, and hold their requests until the commit or the end of the block. The operation runs under
     `guard`, durably:
@@ -284,8 +286,9 @@ def quiet(dsn: Dsn, driver: Driver, fs: Filesystem, *, mine: int = 0, timeout: f
         with quiet(dsn, driver, fs) as others:
             driver.run(lambda: others.guard(fs.checkpoint(caller, name)), durable=True)
 
-    Costs one trip where no other door is there. `mine`: the connection of this door's own presence. LayerError (EBUSY)
-    where a door does not answer within `timeout` seconds, or says that it cannot.
+    Costs one trip where no other door is there. `mine`: the connection of this door's own presence. `listener` makes the
+    connection that hears their answers. LayerError (EBUSY) where a door does not answer within `timeout` seconds, or says
+    that it cannot.
     """
     s = fs.session
 
@@ -296,7 +299,7 @@ def quiet(dsn: Dsn, driver: Driver, fs: Filesystem, *, mine: int = 0, timeout: f
         yield Quiet(None)
         return
     s.alone = False  # so that the move is told
-    wire = _connect(dsn, fs)
+    wire = _connect(dsn, fs) if listener is None else listener()
     try:
         wire.script(f"listen {feed(s.tenant)}")
         deadline = time.monotonic() + timeout

@@ -233,7 +233,7 @@ class Transaction:
         """Run an operation, which is undone by itself where it fails. What it did counts when the transaction is committed, and
         is as durable as that."""
         with self._turn:
-            return _play(conduct(factory, random.random), self._trip, self._undo)
+            return _play(conduct(factory, random.random, reading=reading), self._trip, self._undo)
 
     def _trip(self, wanted: Trip) -> list[Rows]:
         if self._wire is not None and self._wire.closed and self._nested.blank:

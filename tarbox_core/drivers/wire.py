@@ -550,7 +550,7 @@ class Wire:
 def _settings(names: tuple[str, ...]) -> Statement:
     """What a transaction of a pooled connection begins with: settings that hold until its end."""
     each = ", ".join(f"set_config('{name}', ${number}, true)" for number, name in enumerate(names, 1))
-    return Statement("=settings", f"select {each}", ("text",) * len(names), ("text",) * len(names))
+    return Statement(f"=settings {' '.join(names)}", f"select {each}", ("text",) * len(names), ("text",) * len(names))
 
 
 def _shared_name(statement: Statement) -> str:
@@ -558,7 +558,7 @@ def _shared_name(statement: Statement) -> str:
     if statement in _FRAME:
         return ""
     whole = "\0".join((statement.sql, *statement.params, "", *statement.returns))
-    return f"{statement.name} {blake2b(whole.encode(), digest_size=8).hexdigest()}"
+    return f"{statement.name[:40]} {blake2b(whole.encode(), digest_size=8).hexdigest()}"  # the server knows 63 bytes
 
 
 def _clocks() -> tuple[float, float]:
