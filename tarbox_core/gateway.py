@@ -240,7 +240,8 @@ class Gateway:
         unexplained = facts.unexplained()
         if unexplained and grant.audit:
             metadata = {"statements": sorted(unexplained)}
-            batch.add(tree.AUDIT(self._client.tenant.id, facts.layer, "gateway", None, None, grant.caller.uid, grant.caller.pid, 0, 0, metadata))
+            layer = facts.layer or max((head.layer for head in facts.heads.values()), default=0)
+            batch.add(tree.AUDIT(self._client.tenant.id, layer, "gateway", None, None, grant.caller.uid, grant.caller.pid, 0, 0, metadata))
 
     # --- statements
 

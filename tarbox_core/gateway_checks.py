@@ -396,7 +396,7 @@ def records(call: Call, facts: Facts) -> None:
             raise call.refused(6, f"a path of {len(path)} characters; {PATH_MAX} are the limit", "too-large")
     for operation, result in zip(operations, results, strict=True):
         if operation not in READ | CHANGED or not 0 <= result < 4096 or (not result and operation not in READ):
-            raise call.refused(4, f"{operation!r} with result {result} is neither a read nor a failure")
+            raise call.refused(4, f"{operation[:64]!r} with result {result} is neither a read nor a failure")
     for number, column, high in ((2, layers, END), (5, inos, END), (10, sizes, BYTES_MAX)):
         if any(not 0 <= value <= high for value in column):
             raise call.refused(number, f"not between 0 and {high}")
@@ -426,8 +426,11 @@ def in_open_layer(call: Call, facts: Facts) -> None:
     if not facts.held:
         raise call.refused(0, "the transaction does not hold the tenant's lock", "not-allowed")
     layer = call.integer(2, 1, END)
-    maintained = call.statement is tree.INODE_REAP and facts.trusted
-    if call.statement is not tree.MAKE and not maintained:  # MAKE asks the branch itself
+    if call.statement is tree.INODE_REAP and facts.trusted:
+        return
+    if facts.tree not in (None, layer):
+        raise call.refused(2, "one transaction reads and changes the tree of one branch", "not-allowed")
+    if call.statement is not tree.MAKE:  # which asks the branch itself
         head = facts.head_of(layer)
         if head is None:
             raise call.refused(2, f"layer {layer} is not the open layer of a branch that this transaction has read", "not-allowed")

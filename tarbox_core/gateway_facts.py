@@ -120,7 +120,8 @@ class Facts:
     below: dict[int, Ranges] = field(default_factory=dict)  # what the layers of a line see beneath it
     last_line: int | None = None
     doors: dict[int, int] = field(default_factory=dict)  # how many hold a lock
-    inodes: dict[int, Inode] = field(default_factory=dict)  # of the tree of a branch in `heads`
+    tree: int | None = None  # the open layer of the one branch whose tree it reads and changes
+    inodes: dict[int, Inode] = field(default_factory=dict)  # of that tree
     names: dict[tuple[int, bytes], int] = field(default_factory=dict)  # likewise, under their locks
     above: dict[int, frozenset[int]] = field(default_factory=dict)  # a directory and those it lies in, while no other can move one
     blocks: set[bytes] = field(default_factory=set)  # stored or named already
@@ -158,7 +159,7 @@ class Facts:
         return next((head for head in self.heads.values() if head.layer == layer), None)
 
     def wrote(self, layer: int) -> None:
-        self.layer = layer
+        self.layer = self.tree = layer
         for name, head in self.heads.items():
             if head.layer == layer:
                 self.heads[name] = head._replace(changed=True)
@@ -201,9 +202,14 @@ class Facts:
             locks.update(dict.fromkeys(locks, -1))
 
     def _here(self, query: Query) -> bool:
-        """Whether it reads the tree of a branch that was read before."""
-        head = self.head_of(query.values[1])
-        return head is not None and head.visible == query.values[2]
+        """Whether it reads the tree of a branch that was read before. The first of these is this transaction's: what is true of one
+        tree is not of another."""
+        layer, visible = query.values[1:3]
+        head = self.head_of(layer)
+        if head is None or head.visible != visible or self.tree not in (None, layer):
+            return False
+        self.tree = layer
+        return True
 
 
 _NEVER: Final = 1 << 30

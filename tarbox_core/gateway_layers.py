@@ -42,13 +42,13 @@ class _Run:
         call = self.calls[number]
         for place, (given, expected) in enumerate(zip(call.values[1:], values, strict=True), 2):
             if given != expected or type(given) is not type(expected):
-                raise self.refused(f"{call.statement.name} says {given!r} for ${place}, where {expected!r} is what follows from what was read")
+                raise self.refused(f"{call.statement.name} says {given!r:.200} for ${place}, where {expected!r:.200} follows from what was read")
 
     def standing(self, name: str) -> Head:
         """Where a branch stands, as read for a move."""
         head = self.facts.heads.get(name)
         if head is None or head.changed is None or not head.visible or self.facts.last_line is None:
-            raise self.refused(f"where the branch {name!r} stands has not been read")
+            raise self.refused(f"where the branch {name!r:.100} stands has not been read")
         return head
 
     def layer(self, stamp: int) -> LayerFact:
@@ -60,7 +60,7 @@ class _Run:
     def may_move(self, name: str) -> Head:
         """The branch whose doors the host keeps quiet."""
         if name != self.facts.moves:
-            raise self.refused(f"the branch {name!r} is not the one that was read when the tenant's lock was taken")
+            raise self.refused(f"the branch {name!r:.100} is not the one that was read when the tenant's lock was taken")
         return self.standing(name)
 
     def seal(self, number: int, layer: int) -> None:
@@ -91,7 +91,7 @@ class _Run:
         """The next line, on a sealed layer: the stamp of its first layer, what that sees, and the layer it grows on."""
         line, fork = (self.facts.last_line or 0) + 1, self.calls[number].values[2]
         if not isinstance(fork, int) or not self.layer(fork).sealed or fork >> 32 not in self.facts.below:
-            raise self.refused(f"a line grows on a sealed layer whose own line has been read, not on {fork}")
+            raise self.refused(f"a line grows on a sealed layer whose own line has been read, not on {fork!r:.30}")
         if line > LINE_MAX:
             raise self.refused("there are no more lines")
         below = sees(self.facts.below[fork >> 32], fork)
@@ -153,9 +153,9 @@ def _end(run: _Run) -> None:
     name = run.calls[1].values[1]
     head = run.standing(name)
     if name in (MAIN, run.facts.moves):
-        raise run.refused(f"the branch {name!r} stays")
+        raise run.refused(f"the branch {name!r:.100} stays")
     if run.facts.doors.get(lock_key(run.facts.client.tenant.id, "B", 0, name.encode())) != 0:
-        raise run.refused(f"the branch {name!r} is in use, or whether it is has not been asked")
+        raise run.refused(f"the branch {name!r:.100} is in use, or whether it is has not been asked")
     run.leave(0, head)
     run.must_be(1, name)
     del run.facts.heads[name]

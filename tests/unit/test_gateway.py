@@ -441,6 +441,18 @@ def test_what_another_transaction_has_read_is_no_fact_here(client: Client) -> No
     client.refused("not-allowed", content())
 
 
+def test_a_transaction_reads_and_changes_one_tree(client: Client) -> None:
+    """The same number or name may be something else in another branch."""
+    side = 2 << 32 | 1
+    client.begin(tree.INODE(*KEY, 10), layer.STANDING(T, "side"))
+    client.refused("not-allowed", content(p2=side))
+    client.begin(layer.STANDING(T, "side"), tree.INODE(T, side, BELOW, 10), tree.INODE(*KEY, 10))
+    client.refused("not-allowed", content())
+    client.numbered()
+    client.begin(tree.INODE(*KEY, 10), layer.STANDING(T, "side"))
+    client.refused("not-allowed", make(p2=side, p3=BELOW, p4="side"), content(p2=side))
+
+
 def test_what_was_read_of_another_tree_is_no_fact(client: Client) -> None:
     client.begin(tree.INODE(T, OPEN, ((OPEN, OPEN + 1),), 10), tree.INODE(*OLD, 10))
     client.refused("not-allowed", content())
