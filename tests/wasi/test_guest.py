@@ -254,6 +254,9 @@ def test_a_terminal_is_prompted(tarbox: Tarbox, terminal: tuple[int, subprocess.
     os.write(ours, b"help\n")
     shown = until(ours, name + b":'/a b' $ ")
     assert b"cd [DIR]" in shown and b"layer create" in shown and b"tarbox mount" not in shown
+    os.write(ours, b"write typed\nabc\n\x04")
+    until(ours, b"$ ")
+    assert tarbox("cat", "/a b/typed") == b"abc\n"
     os.write(ours, b"\x04")
     assert process.wait(PATIENCE) == 0
 

@@ -150,7 +150,7 @@ def write(options: Namespace, out: Output) -> int:
         attr, file = open_for_writing(session, place, attr, mode, truncate=not options.append)
         total = 0
         with opened(session, path, file):
-            for data in [options.content] if source is None else iter(lambda: source.read(PIECE), b""):
+            for data in [options.content] if source is None else _given(source):
                 put_bytes(session, path, file, total, data, options.append)
                 total += len(data)
             session.run(path, file.flush, session.caller)
@@ -158,6 +158,15 @@ def write(options: Namespace, out: Output) -> int:
     if options.json:
         out.json(named("path", path) | {"inode": attr.ino, "written": total, "size": size})
     return 0
+
+
+def _given(source: BinaryIO) -> Iterator[bytes]:
+    """What there is to read. A short piece is the last, so that Ctrl-D is wanted once."""
+    data = source.read(PIECE)
+    yield data
+    while len(data) == PIECE:
+        data = source.read(PIECE)
+        yield data
 
 
 # --- touch
