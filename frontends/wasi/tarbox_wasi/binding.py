@@ -21,6 +21,7 @@ from tarbox_wasi.calls import CALLS, Call
 
 MODULE: Final = "wasi_snapshot_preview1"
 
+_TOLD: Final = frozenset(("args_get", "args_sizes_get", "environ_get", "environ_sizes_get"))
 _MEMORY: Final = b"memory"  # what a guest exports its memory as
 _SLOT: Final = 16  # bytes of a raw value: as large as the largest type
 _WRITABLE: Final = 0x200  # PyBUF_WRITE
@@ -55,18 +56,19 @@ class Bound:
         raise Exit(self.code)
 
 
-def add_to_linker(linker: Linker, store: Store, world: Calls) -> Bound:
+def add_to_linker(linker: Linker, store: Store, world: Calls, *, told: bool = False) -> Bound:
     """Have `world` serve the guests that this linker makes in `store`: all of preview1.
 
     Clocks, randomness, sched_yield and proc_raise are wasmtime's own; they ask for `store.set_wasi(WasiConfig())` just before:
     from there wasmtime's monotonic clock counts, and the world has to wait by it. A guest
     that ends through proc_exit raises a `wasmtime.ExitTrap` with its code. One world serves one guest, in any thread, but
-    not in several at a time. The linker may shadow what it has from here on.
+    not in several at a time. The linker may shadow what it has from here on. `told`: the store's own WasiConfig has the
+    arguments and the environment.
     """
     linker.allow_shadowing = True
     linker.define_wasi()
     world.monotonic_zero = time.monotonic_ns()
-    return bind(linker, world, CALLS)
+    return bind(linker, world, {name: call for name, call in CALLS.items() if not (told and name in _TOLD)})
 
 
 def bind(linker: Linker, world: Calls, calls: Mapping[str, Call], *, short_way: bool = True) -> Bound:

@@ -90,20 +90,32 @@ class Program:
     def play(self, world: World) -> int:
         """Run it in this thread; the code it ended with."""
         store = Store(self._engine)
-        store.set_wasi(WasiConfig())
+        config = WasiConfig()
+        told = _tell(config, world)
+        store.set_wasi(config)
         store.set_epoch_deadline(1)
         if self._fuel is not None:
             store.set_fuel(self._fuel)
         if self._memory is not None:
             store.set_limits(memory_size=self._memory)
         linker = Linker(self._engine)
-        bound = add_to_linker(linker, store, world)
+        bound = add_to_linker(linker, store, world, told=told)
         try:
             instantiate(linker, store, self._module, self.name)(store)
         except Exception:
             if bound.code is None:
                 raise
         return bound.code or 0
+
+
+def _tell(config: WasiConfig, world: World) -> bool:
+    """Have wasmtime itself tell arguments and environment, which some guests ask for all the time; whether it can: it takes text."""
+    try:
+        config.argv = [word.decode() for word in world.args]
+        config.env = [(name.decode(), value.decode()) for name, _, value in (pair.partition(b"=") for pair in world.env)]
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 class _Guest(threading.Thread):
