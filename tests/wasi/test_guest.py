@@ -19,6 +19,7 @@ import pytest
 from tarbox_cli.commands import COMMANDS
 from tarbox_core.drivers.serving import Served
 from tarbox_core.drivers.sync import SyncDriver
+from tarbox_core.errors import GatewayError
 from tarbox_core.gateway import Grant
 from tarbox_core.tenant import attach
 from tarbox_wasi import guest
@@ -174,6 +175,21 @@ def test_the_environment_stays_outside(tarbox: Tarbox, wasi: Exec) -> None:
     """TARBOX_DATABASE_URL is set for the command, and the guest works without it: what it has is told by its own refusal."""
     done = wasi("exec", "--", "config", "show")
     assert tarbox.env["TARBOX_DATABASE_URL"] not in done.said and "needs the host's" in done.line()
+
+
+def test_a_channel_answers_whole_frames_one_at_a_time() -> None:
+    channel = guest.Channel(lambda frame: b"<" + frame[4:] + b">")
+    for byte in b"\0\0\0\3abc":
+        assert channel.write(bytes((byte,))) == 1
+    assert [channel.read(2), channel.read(9), channel.read(9)] == [b"<a", b"bc>", b""]
+    assert channel.write(b"\0\0\0\1x") == 5
+    with pytest.raises(GatewayError, match="before the answer"):
+        channel.write(b"\0\0\0\1y")
+    assert channel.read(9) == b"<x>"
+    with pytest.raises(GatewayError, match="is the limit"):
+        channel.write(b"\xff\xff\xff\xff")
+    assert channel.write(b"\0\0\0\1z") == 5
+    assert channel.read(9) == b"<z>"
 
 
 # --- the shell

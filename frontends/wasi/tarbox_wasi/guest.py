@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from tarbox_core import frames
 from tarbox_core.control import ControlledFilesystem
-from tarbox_core.errors import TarboxError
+from tarbox_core.errors import GatewayError, TarboxError
 from tarbox_core.types import Caller, TenantInfo
 from tarbox_wasi.extras import Extra
 from tarbox_wasi.mapped import load_mapped
@@ -34,7 +34,7 @@ _PYTHON: Final = (b"python", b"-S", b"-I", b"-X", b"utf8", b"-c", _BEGIN)
 
 
 class Channel:
-    """The host's end of the file: whole frames in, their answers out."""
+    """The host's end of the file: whole frames in, their answers out, one at a time, so that no guest fills the host's memory."""
 
     def __init__(self, exchange: Callable[[bytes], bytes]) -> None:
         self._exchange = exchange
@@ -42,9 +42,16 @@ class Channel:
         self._answer = memoryview(b"")
 
     def write(self, data: bytes) -> int:
+        """Take a part of a frame; with its last the answer is there. GatewayError: beyond the limit, or before an answer was read."""
         self._asked += data
-        for frame in frames.split(self._asked, frames.REQUEST_MAX):
-            self._answer = memoryview(bytes(self._answer) + self._exchange(frame))
+        try:
+            for frame in frames.split(self._asked, frames.REQUEST_MAX):
+                if self._answer:
+                    raise GatewayError("protocol", "a request before the answer to the one before it was read")
+                self._answer = memoryview(self._exchange(frame))
+        except GatewayError:
+            self._asked.clear()
+            raise
         return len(data)
 
     def read(self, size: int) -> bytes:
