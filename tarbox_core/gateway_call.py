@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from tarbox_core.effects import Statement
 from tarbox_core.errors import GatewayError
+
+END: Final = (1 << 63) - 1  # the largest int8
 
 
 class Call:

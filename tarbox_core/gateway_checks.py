@@ -17,7 +17,8 @@ from tarbox_core import statements as tree
 from tarbox_core.content import inline_max
 from tarbox_core.errors import FsError
 from tarbox_core.frames import ANSWER_MAX
-from tarbox_core.gateway_call import Call
+from tarbox_core.gateway_audit import BYTES_MAX, CHANGED, PATH_MAX, metadata
+from tarbox_core.gateway_call import END, Call
 from tarbox_core.gateway_facts import LOCKS_MAX, Facts
 from tarbox_core.hashing import digests
 from tarbox_core.layer import PATIENCE
@@ -29,24 +30,13 @@ from tarbox_core.xattr import NAMESPACES, VALUE_MAX
 
 Check = Callable[[Call, Facts], None]
 
-END: Final = (1 << 63) - 1
 ID_MAX: Final = (1 << 32) - 1  # of users, groups and devices
 TIME_MAX: Final = (1 << 63) - (1 << 56)  # ns, either way: beyond it there is no room for later changes, and with it all that 34 bits of seconds hold
-BYTES_MAX: Final = 1 << 50  # in one record: a sum of them fits
-PATH_MAX: Final = 1 << 16  # characters of a path in a record
 NUMBERS_MAX: Final = 1024  # in one statement
 PAGE_MAX: Final = 10_000  # rows of an answer whose number the client chooses
 _TYPES: Final = frozenset((stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK))
 _TOLD: Final = re.compile(r"[0-9]{1,20} ([01](?: [0-9]{1,19}){1,64}|2)")
 _PATIENCE: Final = re.compile(r"([0-9]{1,5})ms")
-
-READ: Final = frozenset(("open", "read", "readdir", "readlink", "getxattr"))
-CHANGED: Final = frozenset(
-    ("create", "mkdir", "mknod", "symlink", "link", "unlink", "rmdir", "rename", "write", "truncate", "fallocate", "chmod", "chown", "utimens", "setxattr",
-     "removexattr")
-)  # fmt: skip
-MOVED: Final = frozenset(("checkpoint", "switch", "branch", "branch_delete", "layer_describe"))
-KEPT_UP: Final = frozenset(("layer_delete", "squash", "fsck", "gc"))
 
 
 # --- reads
@@ -228,7 +218,7 @@ def make(call: Call, facts: Facts) -> None:
         call.values[19:21] = [made, *operations], [0, *sizes]
     call.text_or_null(22, PATH_MAX)
     call.values[22:24] = facts.client.grant.caller.uid, facts.client.grant.caller.pid
-    _metadata(call, 25)
+    metadata(call, 25)
 
 
 # --- inodes and content
@@ -352,57 +342,6 @@ def xattr_put(call: Call, facts: Facts) -> None:
 def xattr_drop(call: Call, facts: Facts) -> None:
     _own(call, facts, 4)
     call.octets(5, 1, NAME_MAX)
-
-
-# --- the audit
-
-
-def _metadata(call: Call, number: int) -> None:
-    value = call.values[number - 1]
-    if value is not None and not isinstance(value, dict):
-        raise call.refused(number, "not an object")
-
-
-def record(call: Call, facts: Facts) -> None:
-    """Of a change that this transaction makes."""
-    operation = call.text(3, 64)
-    allowed = CHANGED | MOVED | {"fsync"} | (KEPT_UP if facts.client.grant.upkeep else frozenset())
-    if operation not in allowed:
-        raise call.refused(3, f"{operation!r} is no operation that a client records")
-    if operation in CHANGED | MOVED and not any(operation in explaining for explaining in facts.changes.values()):
-        raise call.refused(3, f"the transaction has changed nothing that is called {operation!r}", "not-allowed")
-    call.integer(2, 0, END)
-    call.integer_or_null(4, 0, END)
-    call.text_or_null(5, PATH_MAX)
-    call.values[5:7] = facts.client.grant.caller.uid, facts.client.grant.caller.pid
-    call.integer(8, 0, 0)
-    call.integer(9, 0, BYTES_MAX)
-    _metadata(call, 10)
-    facts.recorded.add(operation)
-
-
-RECORDS_OLD: Final = 3600 * 10**9  # ns; how old a read can be that is recorded now
-
-
-def records(call: Call, facts: Facts) -> None:
-    """Of reads, and of what failed. Their times are the client's, as far as they can be."""
-    columns = [call.array(number, 1 << 16) for number in (2, 3, 4, 5, 7, 8, 9, 10)]
-    paths = call.values[5]
-    if not isinstance(paths, list) or len({len(paths), *map(len, columns)}) != 1:
-        raise call.refused(0, "not as many elements in one array as in the other")
-    layers, times, operations, inos, _, _, results, sizes = columns
-    for path in paths:
-        if path is not None and len(path) > PATH_MAX:
-            raise call.refused(6, f"a path of {len(path)} characters; {PATH_MAX} are the limit", "too-large")
-    for operation, result in zip(operations, results, strict=True):
-        if operation not in READ | CHANGED or not 0 <= result < 4096 or (not result and operation not in READ):
-            raise call.refused(4, f"{operation[:64]!r} with result {result} is neither a read nor a failure")
-    for number, column, high in ((2, layers, END), (5, inos, END), (10, sizes, BYTES_MAX)):
-        if any(not 0 <= value <= high for value in column):
-            raise call.refused(number, f"not between 0 and {high}")
-    now, caller = facts.client.clock(), facts.client.grant.caller
-    call.values[2] = [max(now - RECORDS_OLD, min(at, now)) for at in times]
-    call.values[6:8] = [caller.uid] * len(times), [caller.pid] * len(times)
 
 
 # --- layers, where they are not moves: those are `gateway_layers`'

@@ -23,7 +23,8 @@ from tarbox_core import packing_statements as packing
 from tarbox_core import statements as tree
 from tarbox_core import trail_statements as trail
 from tarbox_core.effects import Statement
-from tarbox_core.gateway_checks import KEPT_UP, MOVED, Check
+from tarbox_core.gateway_audit import KEPT_UP, MOVED, record, records
+from tarbox_core.gateway_checks import Check
 
 
 class Class(Enum):
@@ -107,14 +108,14 @@ RULES: Final[Mapping[Statement, Rule]] = {
     **_read(trail.BY_PATH, may.page(8)),
     **_read(trail.SEALS, may.page(3)),
     # --- the records of a client's own reads: any grant
-    tree.AUDIT_MANY: Rule(Class.RECORD, may.records),
+    tree.AUDIT_MANY: Rule(Class.RECORD, records),
     # --- what goes with changes: not with a read-only grant, as all that follows
     **_step(tree.LOCK, may.locks),
     **_step(layer.PATIENCE, may.patience),
     **_step(tree.NUMBERS, may.numbers),
     **_step(tree.TELL, may.told),
     **_step(tree.BLOCK_PUT, may.block_put),
-    **_step(tree.AUDIT, may.record),
+    **_step(tree.AUDIT, record),
     # --- changes: also `gateway_checks.in_open_layer` for each
     **_change(tree.MAKE, may.make),  # it makes its record itself
     **_change(tree.DENTRY_PUT, may.dentry_put, _NAMING),

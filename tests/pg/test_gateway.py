@@ -1,5 +1,5 @@
 """A gateway's client that lies, against a real database: the other tenant's rows and the sealed layers are as they were, whatever it
-sends. Which lies there are is in tests/unit/test_gateway.py; here are those in which the server has a part, and random ones."""
+sends. Which lies there are is in tests/unit/test_gateway_lies.py; here are those in which the server has a part, and random ones."""
 
 from __future__ import annotations
 
