@@ -51,8 +51,6 @@ def queries(
 ) -> tuple[Query, ...]:  # fmt: skip
     """The locks and the statement, whose row tells how it went. For the audit: `written` bytes of content came with it, which changed
     these lines, and it saw these operations `also`."""
-    if s.read_only:
-        raise FsError(errno.EROFS, new.name)
     operations = [made_by(attr.mode), *also] if s.audit else []
     sizes = [0] * len(operations)
     if operations and written:
@@ -110,7 +108,7 @@ def make(
     check_name(name)
     if target is not None and not 0 < len(target) <= TARGET_MAX:
         raise FsError(errno.ENAMETOOLONG if target else errno.ENOENT, name)
-    attr = yield from _fresh(s, caller, parent, mode, rdev)
+    attr = yield from _fresh(s, caller, parent, name, mode, rdev)
     if target is not None:
         attr = attr._replace(size=len(target))
     new = New(caller, parent, name)
@@ -119,7 +117,9 @@ def make(
     return made(s, new, attr, rows[1][0])
 
 
-def _fresh(s: Session, caller: Caller, parent: int, mode: int, rdev: int = 0) -> Op[Attr]:
+def _fresh(s: Session, caller: Caller, parent: int, name: bytes, mode: int, rdev: int = 0) -> Op[Attr]:
+    if s.read_only:  # before the number, which a gateway's reader may not take
+        raise FsError(errno.EROFS, name)
     ino = yield from s.take_number()
     now = s.clock()
     is_dir = stat.S_ISDIR(mode)
@@ -138,7 +138,7 @@ def may_wait(s: Session, parent: int, name: bytes) -> bool:
 def postpone(s: Session, caller: Caller, parent: int, name: bytes, mode: int) -> Op[tuple[Attr, New]]:
     """A file that is not stored yet. Its group is what the directory's bits, as last seen, give it."""
     check_name(name)
-    attr = yield from _fresh(s, caller, parent, mode)
+    attr = yield from _fresh(s, caller, parent, name, mode)
     folder = s.folders.last(parent)
     if folder is not None and folder.mode & stat.S_ISGID:
         attr = attr._replace(gid=folder.gid)

@@ -119,6 +119,9 @@ def test_read_only_is_read_only(tarbox: Tarbox, wasi: Exec) -> None:
     tarbox("write", "/f", "kept")
     done = wasi("exec", "--read-only", "--", "rm", "/f")
     assert done.status == 1 and "read-only" in done.line()
+    for words in (("touch", "/new"), ("mkdir", "/new"), ("cp", "/f", "/new")):
+        done = wasi("exec", "--read-only", "--", *words)
+        assert (done.status, done.line()) == (1, "/new: read-only file system")
     assert wasi("exec", "-r", "--", "cat", "/f") == Ended(0, b"kept", "")
 
 
