@@ -220,7 +220,7 @@ class Gateway:
         """What follows from a call that is taken."""
         place = len(batch.queries)
         if rule.may_explain:
-            facts.changes[call.statement.name] = rule.may_explain
+            facts.changed(call.statement.name, rule.may_explain)
         if call.statement is tree.EXTENT_PUT and (lacking := checks.lacking(call, facts)):
             batch.add(BLOCKS_STORED(self._client.tenant.id, lacking))
         elif call.statement is tree.LOCK:

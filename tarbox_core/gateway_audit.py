@@ -32,7 +32,7 @@ def record(call: Call, facts: Facts) -> None:
     allowed = CHANGED | MOVED | {"fsync"} | (KEPT_UP if facts.client.grant.upkeep else frozenset())
     if operation not in allowed:
         raise call.refused(3, f"{operation!r} is no operation that a client records")
-    if operation in CHANGED | MOVED and not any(operation in explaining for explaining in facts.changes.values()):
+    if operation in CHANGED | MOVED and not any(operation in each for each in facts.may_explain.values()):
         raise call.refused(3, f"the transaction has changed nothing that is called {operation!r}", "not-allowed")
     call.integer(2, 0, END)
     call.integer_or_null(4, 0, END)
@@ -41,7 +41,7 @@ def record(call: Call, facts: Facts) -> None:
     call.integer(8, 0, 0)
     call.integer(9, 0, BYTES_MAX)
     metadata(call, 10)
-    facts.recorded.add(operation)
+    facts.recorded[operation] = facts.recorded.get(operation, 0) + 1
 
 
 def records(call: Call, facts: Facts) -> None:

@@ -132,8 +132,9 @@ class Facts:
     made: set[int] = field(default_factory=set)  # inode numbers that inodes were to be made of,
     used: set[int] = field(default_factory=set)  # and were
     asked: int = 0  # blocks, in the present batch
-    changes: dict[str, frozenset[str]] = field(default_factory=dict)  # statements that changed something, and what may explain them
-    recorded: set[str] = field(default_factory=set)  # operations
+    changes: dict[str, int] = field(default_factory=dict)  # statements that changed something, how often,
+    may_explain: dict[str, frozenset[str]] = field(default_factory=dict)  # and the operations that tell of them
+    recorded: dict[str, int] = field(default_factory=dict)  # operations, how often
     layer: int = 0  # that was written to
 
     def name_lock(self, parent: int, name: bytes) -> int:
@@ -175,9 +176,18 @@ class Facts:
         if (parent, name) in self.names:
             self.left.add((parent, name))
 
+    def changed(self, name: str, may_explain: frozenset[str]) -> None:
+        self.changes[name] = self.changes.get(name, 0) + 1
+        self.may_explain[name] = may_explain
+
     def unexplained(self) -> list[str]:
-        """Statements that changed something, and no record of the transaction tells of it."""
-        return [name for name, operations in self.changes.items() if not operations & self.recorded]
+        """Statements that changed more than the records of the transaction tell of. One operation takes each of them once or twice,
+        but for maintenance."""
+        return [
+            name for name, times in self.changes.items()
+            if times > 2 * sum(told for operation, told in self.recorded.items() if operation in self.may_explain[name])
+            and not (self.trusted and self.may_explain[name] & self.recorded.keys())
+        ]  # fmt: skip
 
     def saw(self, queries: list[Query], rows: list[Rows], settled: int) -> None:
         """Learn from the rows of a batch, which changed nothing from the place `settled` on."""

@@ -12,7 +12,7 @@ import pytest
 from tarbox_core import check
 from tarbox_core.drivers.packing import pack
 from tarbox_core.drivers.sync import SyncDriver
-from tarbox_core.effects import Op
+from tarbox_core.effects import Op, Statement, many
 from tarbox_core.filesystem import Filesystem
 from tarbox_core.gateway import Grant
 from tarbox_core.tenant import attach
@@ -23,6 +23,7 @@ from tests.tenants import ROOT, Tenant
 
 R = TypeVar("R")
 
+UNRECORDED = Statement("test.unrecorded", "select count(*) from audit_logs where tenant = $1 and operation = 'gateway'", ("int8",), ("int8",))
 WALKS = int(os.environ.get("TARBOX_MODEL_WALKS", "1"))
 
 
@@ -64,6 +65,7 @@ class GatewayScene:
         return self._opened[-1:]
 
     def finish(self) -> None:
+        assert self.tenant.owner.run(lambda: many(UNRECORDED(self.tenant.info.id))) == [(0,)], "an honest client records all it changes"
         for door in self._opened:
             door.end_upkeep()
         self.tenant.finish()

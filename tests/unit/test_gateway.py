@@ -100,6 +100,15 @@ def test_a_change_without_a_record_gets_one_that_names_it() -> None:
     assert client.ran[-1] == tree.AUDIT(T, OPEN, "gateway", None, None, 501, 77, 0, 0, {"statements": ["inode.content"]})
 
 
+def test_one_record_does_not_tell_of_many_changes(client: Client) -> None:
+    client.begin(tree.INODE(*KEY, 1))
+    client.send(*(tree.DENTRY_DROP(*KEY, 1, name) for name in (b"a", b"b", b"c")), record("unlink"), commit=True)
+    assert client.ran[-1].values[2:] == ("gateway", None, None, 0, 0, 0, 0, {"statements": ["dentry.drop"]})
+    client.begin(tree.INODE(*KEY, 1))
+    client.send(*(tree.DENTRY_DROP(*KEY, 1, name) for name in (b"a", b"b", b"c")), record("unlink"), record("rename"), commit=True)
+    assert client.ran[-1] == record("rename", p6=0, p7=0)
+
+
 def test_a_record_is_made_of_what_is_made_by_a_client_that_wants_none(client: Client) -> None:
     client.numbered()
     client.send(tree.LOCK([LOCK], []), make(p20=[], p21=[]), begin=True, commit=True)
