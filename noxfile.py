@@ -12,7 +12,7 @@ import nox
 nox.needs_version = ">=2024.10"
 nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_existing_virtualenvs = True
-nox.options.sessions = ["lint", "types", "unit", "pg", "posix", "fuse", "wasi"]
+nox.options.sessions = ["lint", "types", "unit", "pg", "posix", "fuse", "wasm", "wasi"]
 
 
 def _install(session: nox.Session) -> None:
@@ -70,13 +70,13 @@ def fuse(session: nox.Session) -> None:
 
 @nox.session
 def wasi(session: nox.Session) -> None:
-    """WebAssembly: programs on a tenant's tree, and the core inside wasmtime."""
+    """WebAssembly: programs on a tenant's tree, the core inside wasmtime, and the component. Builds what is not up to date."""
     _pytest(session, "wasi", _workers(), "--dist=loadfile")
 
 
 @nox.session
 def wasm(session: nox.Session) -> None:
-    """Build the WASI guest and the component, where they are not up to date."""
+    """Build the WASI guest and the component, where they are not up to date: into the package, and wasm/dist. Needs npm."""
     _install(session)
     session.run("python", "wasm/build.py", *session.posargs)
     session.run("python", "wasm/componentize.py")

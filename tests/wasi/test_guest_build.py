@@ -113,7 +113,7 @@ def test_without_a_bundle_it_is_told_how_to_build_it(tarbox: Tarbox, tmp_path: P
     from tarbox_wasi import guest
 
     monkeypatch.setattr(guest, "BUNDLE", tmp_path / "none")
-    assert "nox -s wasm" in tarbox.fails("wasi", "exec", "--", "ls")
+    assert "run `python wasm/build.py`" in tarbox.fails("wasi", "exec", "--", "ls")
 
 
 def run_inside(source: str, folder: Path) -> str:

@@ -20,6 +20,11 @@ from tarbox_cli.wasi import attended, need_wasmtime, stand_in
 if TYPE_CHECKING:
     from tarbox_cli.commands import Verbs
 
+_INSIDE = """Inside is CPython for WASI, which reaches the database through this process: it sees one tenant, no password, no network and
+no file of this host; of the environment TERM, COLUMNS, NO_COLOR, LANG and TZ. What needs the host (put, get, mount, tenant,
+gc and others) says so. The exit status is that of the {which}, 134 where the guest itself failed. The first start
+compiles it, for some seconds; later ones find that in ~/.cache/tarbox/wasm."""
+
 _SEEN = ("TERM", "COLUMNS", "NO_COLOR", "LANG", "TZ")  # of the environment, by the guest
 
 
@@ -29,6 +34,7 @@ def exec_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("command", metavar="COMMAND", help="a command of tarbox, as in `tarbox wasi exec -- ls -l /`")
     parser.add_argument("args", metavar="ARGS", nargs="*", default=[], help="its arguments and options: all that stands behind it")
     _granted(parser)
+    parser.notes = _INSIDE.format(which="command")
 
 
 def exec_(options: Namespace, out: Output) -> int:
@@ -37,7 +43,9 @@ def exec_(options: Namespace, out: Output) -> int:
 
 
 def shell_arguments(parser: ArgumentParser) -> None:
+    assert isinstance(parser, Parser)
     _granted(parser)
+    parser.notes = _INSIDE.format(which="last command")
 
 
 def shell(options: Namespace, out: Output) -> int:
@@ -47,7 +55,7 @@ def shell(options: Namespace, out: Output) -> int:
 def _granted(parser: ArgumentParser) -> None:
     grant = parser.add_mutually_exclusive_group()
     grant.add_argument("--read-only", "-r", action="store_true", help="nothing can be changed")
-    grant.add_argument("--upkeep", action="store_true", help="also what a guest may not else: remove layers, make one of several, repair, and seal the trail")
+    grant.add_argument("--upkeep", action="store_true", help="also what rewrites the past: layer delete, layer squash, fsck --repair, audit verify")
 
 
 def _guest(options: Namespace, words: list[str]) -> int:

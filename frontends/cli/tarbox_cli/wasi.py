@@ -36,7 +36,8 @@ _STATUSES: Final = """exit status:
   the program's own; else 124 out of time, 126 not a program that can be run, 134 a trap or out of fuel, 137 not enough memory
   to begin with, 130 interrupted, 1 an error of Tarbox itself, 2 bad usage
 
-Standard output is the program's. With --json, standard error ends with a document that tells how it ended and what changed."""
+Options of Tarbox stand before PROG.wasm. It sees that directory, its standard streams and nothing else of this host. Standard
+output is the program's own; with --json, standard error ends with a document that tells how it ended and what changed."""
 
 
 def run_arguments(parser: ArgumentParser) -> None:
@@ -46,14 +47,14 @@ def run_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("args", metavar="ARGS", nargs="*", default=[], help="the program's own arguments and options: all that stands behind it")
     parser.add_argument(
         "--dir", dest="dirs", metavar="GUEST[=PATH]", action="append", type=guest_directory, default=[],
-        help="what the program finds at GUEST, a directory of the tenant: PATH, else the one of that name; may be repeated (/)",
+        help="a directory of the tenant that the program is given, and finds at GUEST: PATH, or the one of that very name; may be repeated; else all of /",
     )  # fmt: skip
-    parser.add_argument("--env", metavar="NAME=VALUE", action="append", type=variable, default=[], help="a variable of its environment, which is empty else")
+    parser.add_argument("--env", metavar="NAME=VALUE", action="append", type=variable, default=[], help="a variable of its environment, empty but for these")
     parser.add_argument("--read-only", "-r", action="store_true", help="it can change nothing")
     parser.add_argument("--checkpoint", action="store_true", help="make a layer before it runs, and tell at the end what changed")
-    parser.add_argument("--fuel", metavar="N", type=count, help="how many instructions it may run, about")
+    parser.add_argument("--fuel", metavar="N", type=count, help="about how many instructions it may run")
     parser.add_argument("--memory", metavar="MB", type=count, help="how much memory it may have")
-    parser.add_argument("--timeout", metavar="S", type=seconds, help="for how many seconds it may run")
+    parser.add_argument("--timeout", metavar="S", type=seconds, help="for how many seconds it may run, waiting included")
     at_layer(parser, "on the tree of a layer, read-only")
     parser.notes = _STATUSES
 

@@ -70,7 +70,7 @@ def bundle_file(name: str) -> Path:
     """A file of the bundle. TarboxError where it was not built."""
     path = BUNDLE / name
     if not path.is_file():
-        raise TarboxError("the WASI guest is not built: `nox -s wasm` builds it, in a checkout of tarbox")
+        raise TarboxError("the WASI guest is not built: run `python wasm/build.py` in a checkout of tarbox, and install that again")
     return path
 
 
