@@ -33,7 +33,8 @@ COMPONENT: Final = DIST / "component.wasm"
 OUTSIDE: Final = archive.OUTSIDE - {"completion.py", "tenants.py"}
 # What is imported somewhere, and is not in a component.
 ABSENT: Final = frozenset((
-    "asyncio", "blake3", "fcntl", "grp", "pwd", "signal", "subprocess", "tarbox_core.drivers.embedded", "tarbox_core.drivers.postgres_wheel",
+    "asyncio", "blake3", "fcntl", "grp", "pwd", "signal", "subprocess", "tarbox_core.client.async_tree", "tarbox_core.client.tree",
+    "tarbox_core.drivers.embedded", "tarbox_core.drivers.postgres_wheel",
 ))  # fmt: skip
 # What the standard library itself imports late: for host names, help texts, times and errors.
 LATE: Final = ("encodings.idna", "shutil", "_colorize", "_strptime", "textwrap", "traceback")
