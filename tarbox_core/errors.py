@@ -137,6 +137,10 @@ class TenantError(TarboxError):
     """No such tenant, tenant exists, or a bad tenant name."""
 
 
+class TokenError(TarboxError):
+    """No such token, or one that cannot be."""
+
+
 class DeltaError(TarboxError):
     """A stored delta or keyframe cannot be read: damaged, cut off, or made for another text."""
 

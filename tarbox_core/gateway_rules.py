@@ -21,6 +21,7 @@ from tarbox_core import layer_check_statements as layer_check
 from tarbox_core import layer_statements as layer
 from tarbox_core import packing_statements as packing
 from tarbox_core import statements as tree
+from tarbox_core import tokens_statements as token
 from tarbox_core import trail_statements as trail
 from tarbox_core.effects import Statement
 from tarbox_core.gateway_audit import KEPT_UP, MOVED, record, records
@@ -144,6 +145,7 @@ RULES: Final[Mapping[Statement, Rule]] = {
     # --- nobody's
     **_host(tree.PRESENT, tree.PRESENT_PIDS, tree.QUIET, own.BLOCKS_STORED),
     **_host(tree.TENANT_CREATE, tree.TENANT_DELETE, tree.TENANT_LIST, tree.TENANT_GET, tree.AUDIT_AHEAD, trail.PRUNE),
+    **_host(token.CREATE, token.FIND, token.USED, token.LIST, token.REVOKE, token.STANDING, token.FORGET),
 }
 
 STATEMENTS: Final[Mapping[str, Statement]] = {statement.name: statement for statement in RULES}

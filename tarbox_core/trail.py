@@ -18,7 +18,7 @@ FOREVER: Final = 253_402_300_800 * 10**9  # ns; the year 10000, which no time th
 OPERATIONS: Final = (
     "branch", "branch_delete", "checkpoint", "chmod", "chown", "create", "fallocate", "fsck", "fsync", "gateway", "gc", "getxattr", "layer_delete",
     "layer_describe", "link", "mkdir", "mknod", "open", "prune", "read", "readdir", "readlink", "removexattr", "rename", "rmdir", "setxattr",
-    "squash", "switch", "symlink", "truncate", "unlink", "utimens", "write",
+    "squash", "switch", "symlink", "token_create", "token_refused", "token_revoke", "token_use", "truncate", "unlink", "utimens", "write",
 )  # fmt: skip
 LOCK_TIMEOUT: Final = "55P03"
 

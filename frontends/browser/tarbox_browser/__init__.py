@@ -1,0 +1,1 @@
+"""The server of the explorer: its page, and the gateway over WebSockets."""
