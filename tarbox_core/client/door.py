@@ -6,6 +6,7 @@ goes on with nothing that another copy may have as well: inode numbers fetched a
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections import deque
@@ -18,14 +19,16 @@ from typing import Any, Final, NamedTuple
 from tarbox_core import audit, tenant
 from tarbox_core import statements as sql
 from tarbox_core.cache import Lru
+from tarbox_core.client.failures import naming
 from tarbox_core.client.verbs import Verb
 from tarbox_core.client.visit import Visit
 from tarbox_core.control import ControlledFilesystem
 from tarbox_core.drivers import migrate
 from tarbox_core.drivers.dsn import Dsn, parse_url
+from tarbox_core.drivers.refusals import ParameterRefused
 from tarbox_core.drivers.wire import Wire
 from tarbox_core.effects import Op, finish, run
-from tarbox_core.errors import ConnectError, LayerError, TenantError, TransactionError
+from tarbox_core.errors import ConnectError, FsError, LayerError, TenantError, TransactionError
 from tarbox_core.layer import MAIN
 from tarbox_core.session import Session
 from tarbox_core.types import Caller, TenantInfo
@@ -35,7 +38,6 @@ CONNECTION_TIMEOUT: Final = 30.0
 RESTED: Final = 10.0  # seconds after which this process may be a copy of another
 UMASK: Final = 0o022
 _NEVER: Final = 1 << 62  # records at once: each visit writes its own
-_EBUSY: Final = 16
 
 
 class Plan(NamedTuple):
@@ -214,8 +216,11 @@ class Door:
     def begin(self) -> Op[TenantInfo]:
         """The first operation of a transaction: from here on the head stays where it stands."""
         s = self.visit().session
-        rows = yield from run(s.locks((), ()), sql.HEAD(s.tenant, s.head))
-        s.moved(*rows[1][0]) if rows[1] else s.stands_at(False, None, (), 0)
+        with naming():
+            _, found = yield from run(s.locks((), ()), sql.HEAD(s.tenant, s.head))
+            if not found:
+                raise FsError(errno.ESTALE, f"the branch {s.head} is gone")
+        s.moved(*found[0])
         yield from finish()
         self.saw(s)
         return replace(self.info, layer=s.layer, visible=s.visible, epoch=s.at.epoch)
@@ -229,12 +234,11 @@ class Door:
 
     def listener(self) -> Wire:
         """A connection that hears other doors, of which one through a pooler cannot be sure."""
-        wire = Wire(self.plan.dsn, self.info.role)
-        if wire.through_pooler:
-            wire.close()
-            raise LayerError(_EBUSY, "a mount of the tenant is there, and cannot be asked through a pooler to store what it holds: "
-                             "do this by the mount's /.tarbox, or connect to the server directly")  # fmt: skip
-        return wire
+        try:
+            return Wire(self.plan.dsn, self.info.role, alone=True)
+        except ParameterRefused:
+            words = "a mount of the tenant is there, and cannot be asked through a pooler to store what it holds"
+            raise LayerError(errno.EBUSY, f"{words}: do this by its /.tarbox, or connect to the server directly") from None
 
 
 def _clocks() -> tuple[float, float]:

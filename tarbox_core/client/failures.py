@@ -22,9 +22,11 @@ def naming(*paths: Path) -> Iterator[None]:
 def failure(error: FsError, *paths: Path) -> OSError:
     """FileNotFoundError, FileExistsError, PermissionError and so on, as the number has it."""
     words = os.strerror(error.errno)
+    if isinstance(error.subject, str):  # no name, but what is the matter
+        words = f"{words} ({error.subject})"
     names = [given(path) for path in paths]
     if len(names) == 2:
         return OSError(error.errno, words, names[0], None, names[1])
     if names:
         return OSError(error.errno, words, names[0])
-    return OSError(error.errno, words if error.subject is None else f"{words} ({error})")
+    return OSError(error.errno, words)

@@ -95,14 +95,15 @@ def _shown(comparison: Comparison, change: Difference, context: int) -> Op[list[
     """A changed path's lines, headers included."""
     old_name = _header(change.old_path if change.old is not None else None, comparison.old.label)
     new_name = _header(change.path if change.new is not None else None, comparison.new.label)
-    words = [] if change.content and change.status != "R" else [b"%s %s\n" % (change.status.encode(), change.path)]
+    what = [b"%s %s%s\n" % (change.status.encode(), change.old_path + b" -> " if change.status == "R" and change.old_path else b"", change.path)]
+    words = what if change.status == "R" else []
     if not change.content or not (_has_content(change.old) and _has_content(change.new)):
-        return words or [b"%s %s\n" % (change.status.encode(), change.path)]
+        return what
     old, new = yield from comparison.contents(change)
     if old is None or new is None or not (is_text(old) and is_text(new)):
         return [*words, b"Binary files %s and %s differ\n" % (old_name, new_name)]
     lines = list(unified(old, new, context=context))
-    return [*words, b"--- %s\n+++ %s\n" % (old_name, new_name), *lines] if lines else words or [b"%s %s\n" % (change.status.encode(), change.path)]
+    return [*words, b"--- %s\n+++ %s\n" % (old_name, new_name), *lines] if lines else what
 
 
 def _has_content(attr: Attr | None) -> bool:

@@ -6,6 +6,7 @@ Which driver runs its operations it is given: one of this thread, or a bridge to
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import threading
@@ -160,7 +161,7 @@ class RawFile(io.RawIOBase):
             else:
                 raise ValueError(f"invalid whence ({whence}, should be 0, 1 or 2)")
             if base + offset < 0:
-                raise OSError(22, os.strerror(22), self.name)
+                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), self.name)
             self._at = base + offset
         return self._at
 

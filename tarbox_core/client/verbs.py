@@ -17,8 +17,9 @@ from tarbox_core.client.names import Path, absolute, given, text
 from tarbox_core.client.opening import READ, REPLACE, opened
 from tarbox_core.client.stats import DirEntry, stat_result
 from tarbox_core.client.visit import Visit
+from tarbox_core.content import inline_max
 from tarbox_core.effects import Op, within
-from tarbox_core.errors import FsError
+from tarbox_core.errors import FsError, RetryableError
 from tarbox_core.types import NOW, Attr, Entry
 
 P = ParamSpec("P")
@@ -158,8 +159,13 @@ def _target(v: Visit, path: bytes) -> Op[Attr | None]:
 
 def _content(v: Visit, path: bytes) -> Op[bytes]:
     handle = yield from opened(v, path, READ)
+    before = handle.attr()
     data = yield from handle.read(v.caller, 0, _ALL)
     yield from handle.release(v.caller)
+    if before.size > inline_max(v.session.block_size):  # else it came with its row
+        after = yield from v.fs.getattr(handle.ino)
+        if (after.ctime, after.size) != (before.ctime, before.size):
+            raise RetryableError("40001", "the file changed while it was read")
     return data
 
 

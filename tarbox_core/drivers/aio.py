@@ -122,9 +122,10 @@ class AsyncTransaction:
         """Run an operation, which is undone by itself where it fails. What it did counts when the transaction is committed, and
         is as durable as that."""
         async with self._turn:
-            return await _play(conduct(factory, random.random, reading=reading), self._trip, self._undo)
+            return await _play(conduct(factory, random.random, reading=reading, inside=True), self._trip, self._undo)
 
     async def _trip(self, wanted: Trip) -> list[Rows]:
+        self._nested.require_open()
         if self._lease is not None and self._lease.lost and self._nested.blank:
             given, self._lease = self._lease, None
             self._leases.give(given)

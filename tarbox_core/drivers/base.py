@@ -15,6 +15,7 @@ from tarbox_core.errors import ConnectionLost, DiskFullError, FsError, Retryable
 R = TypeVar("R")
 
 RETRIES: Final = 12  # of one operation, after deadlocks and serialization failures
+DEADLOCK: Final = "40P01"
 FIRST_PAUSE: Final = 0.002  # seconds; doubled each time
 LONGEST_PAUSE: Final = 0.25
 POOL_SIZE: Final = 20
@@ -62,21 +63,22 @@ class Pause(NamedTuple):
 
 
 def conduct(
-    factory: Callable[[], Op[R]], random: Callable[[], float], *, durable: bool = False, reading: bool = False
+    factory: Callable[[], Op[R]], random: Callable[[], float], *, durable: bool = False, reading: bool = False, inside: bool = False
 ) -> Generator[Trip | Pause, list[Rows], R]:
     """The life of one operation. The player throws in what a trip raised, and rolls back what is open at the end.
 
     `random` gives numbers from [0, 1). `reading`: the operation takes no locks and changes nothing that may not be changed
     twice, so each of its trips is a transaction, which spares a commit and can be repeated whenever a connection is lost.
+    `inside`: of a transaction of several operations, whose locks it does not let go, so that a deadlock cannot be helped.
     """
     retries = 0
     reconnected = False
     while True:
         try:
             return (yield from _once(factory(), durable, reading))
-        except RetryableError:
+        except RetryableError as error:
             retries += 1
-            if retries > RETRIES:
+            if retries > RETRIES or (inside and error.sqlstate == DEADLOCK):
                 raise
             pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (retries - 1)) * (0.5 + random())
         except ConnectionLost as error:

@@ -30,7 +30,7 @@ class Nested:
         return not (self._begun or self._holds)
 
     def execute(self, wire: Wire, trip: Trip) -> list[Rows]:
-        """One trip of an operation. Raises TransactionError where the transaction has ended."""
+        """One trip of an operation. Raises TransactionError where the transaction cannot go on."""
         self._require(wire)
         steps = [*trip.queries]
         if trip.begin:
@@ -68,9 +68,13 @@ class Nested:
         if self._begun:
             wire.execute((), commit=True)
 
-    def _require(self, wire: Wire) -> None:
+    def require_open(self) -> None:
+        """TransactionError where the transaction has ended."""
         if self._over:
             raise TransactionError("this transaction has ended: what was opened in it cannot be used any more")
+
+    def _require(self, wire: Wire) -> None:
+        self.require_open()
         if self._lost is not None:
             raise TransactionError(f"this transaction can only be rolled back: {self._lost}") from self._lost
         if wire.closed and self._begun:

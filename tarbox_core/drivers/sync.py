@@ -233,9 +233,10 @@ class Transaction:
         """Run an operation, which is undone by itself where it fails. What it did counts when the transaction is committed, and
         is as durable as that."""
         with self._turn:
-            return _play(conduct(factory, random.random, reading=reading), self._trip, self._undo)
+            return _play(conduct(factory, random.random, reading=reading, inside=True), self._trip, self._undo)
 
     def _trip(self, wanted: Trip) -> list[Rows]:
+        self._nested.require_open()
         if self._wire is not None and self._wire.closed and self._nested.blank:
             given, self._wire = self._wire, None
             self._give(given)

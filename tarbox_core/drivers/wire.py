@@ -94,6 +94,7 @@ class Wire:
     `role` is the role the session works under. Sessions commit asynchronously (see docs/operations.md) unless
     `synchronous`. `settings` hold for the session as well. What a trip answers is at most `answer_max` bytes, or ends in
     AnswerTooLarge and the end of the connection. Raises ConnectError that says why there is no connection.
+    `alone`: ParameterRefused where a pooler is between, whose server connections others may use after this one.
 
     `pooled`: the next transaction may run on another server connection, which others use as well (pgbouncer in transaction
     mode). So each transaction takes role and settings itself; a statement's name tells its text; and where the server knows
@@ -106,12 +107,11 @@ class Wire:
 
     def __init__(
         self, dsn: Dsn, role: str | None = None, *, synchronous: bool = False, settings: Mapping[str, str] | None = None, pooled: bool = False,
-        answer_max: int | None = None,
+        answer_max: int | None = None, alone: bool = False,
     ) -> None:
         self.dsn = dsn
         self.role = role
         self.pooled = pooled
-        self.through_pooler = False  # as far as a login shows that asks for settings
         self.status = "I"
         self.closed = False
         self.notifications: deque[Notification] = deque(maxlen=10_000)
@@ -136,7 +136,8 @@ class Wire:
         try:
             self._connect(fixed | wanted)
         except ParameterRefused:  # a pooler that forwards no settings
-            self.through_pooler = True
+            if alone:
+                raise
             self._connect(fixed)
             quoted = {name: value.replace('"', '""') for name, value in wanted.items()}
             try:
