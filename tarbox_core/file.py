@@ -44,7 +44,9 @@ class OpenFile:
         self.known = True  # all these belong to `stored`
         self.pieces = Pieces(s.block_size)
         self.cut: lines.Was | None = None  # what it held before it was cut to nothing, until something is written
-        self.mtime = 0  # of the pieces
+        self.mtime = 0  # of the pieces; it may have been set, to any time
+        self.changed = 0  # when a piece was last gathered
+        self.tried = False  # to store the new file was begun, so it may be there
         self.late = False  # its mode, owner or times changed while another thread stored it as a new file
         self.killed = False  # a write took the set-uid bits
         self.refs = 0
@@ -103,7 +105,7 @@ class OpenFile:
             return self.stored
         mode = access.without_suid(self.stored.mode) if self.killed else self.stored.mode
         mtime = self.mtime or self.stored.mtime
-        return self.stored._replace(mode=mode, size=self.size, mtime=mtime, ctime=max(mtime, self.stored.ctime))
+        return self.stored._replace(mode=mode, size=self.size, mtime=mtime, ctime=max(self.changed, self.stored.ctime))
 
     def overlay(self, attr: Attr) -> Attr:
         """Take note of attributes just read, where they are newer; what a caller should see."""
@@ -251,7 +253,7 @@ class OpenFile:
         if not self.dirty:
             self.dirty_since = self._s.clock()
         self.pieces.write(offset, data)
-        self.mtime = self._s.clock()
+        self.mtime = self.changed = self._s.clock()
         self.killed = self.killed or (kill_suid and access.without_suid(self.stored.mode) != self.stored.mode)
         self.written += len(data)
         self.writer = caller
@@ -323,7 +325,7 @@ class OpenFile:
         if not rows and not self.unlinked:
             raise FsError(errno.EIO, self.ino)
         row = found(rows, self.ino)
-        if row.ctime < then.ctime and (row.size, row.mtime) != (then.size, then.mtime):
+        if not self.late and row.ctime < then.ctime and (row.size, row.mtime) != (then.size, then.mtime):
             self.saw(file_row(rows, self.ino))
             raise FsError(errno.EIO, self.ino)
         return row
@@ -455,6 +457,7 @@ def hold(
     file.keep_cache = s.versions.get(attr.ino) == (attr.ctime, attr.size)
     if kill_suid and access.without_suid(attr.mode) != attr.mode:
         file.killed, file.mtime = True, s.clock()
+        file.changed = file.mtime
     s.note(caller, "open", attr.ino, s.names.path(attr.ino))
     return held(file)
 

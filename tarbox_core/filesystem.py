@@ -84,6 +84,10 @@ class Filesystem:
                 leaves.saw(attr, now)
         return s.current(attr)
 
+    def settle(self, folder: int) -> Op[Attr]:
+        """A directory's attributes, with the new files in it stored: before that its times do not show them."""
+        return making.settling(self.session, inode.getattr(self.session, folder), folder=folder)
+
     def setattr(
         self,
         caller: Caller,
@@ -109,7 +113,8 @@ class Filesystem:
         opened = s.opened(ino)
         if opened is not None and opened.new is not None:
             return opened.change(caller, change)
-        attr = yield from audit.failing(s, caller, change.operation, ino, None, inode.setattr(s, caller, ino, change))
+        op = audit.failing(s, caller, change.operation, ino, None, inode.setattr(s, caller, ino, change))
+        attr = yield from making.settling(s, op, folder=ino)  # what is made in a directory changes its times
         if attr.is_dir:
             s.folders.saw(attr, s.clock())
         if opened is not None and opened.dirty and mtime is not None:
@@ -158,8 +163,8 @@ class Filesystem:
         return self._failing(caller, "link", parent, name, directory.link(self.session, caller, ino, parent, name), ino=ino)
 
     def unlink(self, caller: Caller, parent: int, name: bytes) -> Op[None]:
-        waiting = self.session.waiting.get((parent, name))
-        if waiting is not None and waiting.closing and waiting.lingers and not self.session.enforce:
+        waiting = making.may_forget(self.session, parent, name)
+        if waiting is not None:
             return making.forget(self.session, caller, waiting)
         return self._failing(caller, "unlink", parent, name, directory.unlink(self.session, caller, parent, name))
 

@@ -146,6 +146,12 @@ def postpone(s: Session, caller: Caller, parent: int, name: bytes, mode: int) ->
     return attr, New(caller, parent, name, inherit=False)
 
 
+def may_forget(s: Session, parent: int, name: bytes) -> OpenFile | None:
+    """The file of that name, if it was closed and was never stored, so that nobody else can know of it."""
+    file = s.waiting.get((parent, name))
+    return file if file is not None and file.closing and file.lingers and not file.tried and not s.enforce else None
+
+
 def forget(s: Session, caller: Caller, file: OpenFile) -> Op[None]:
     """Take away a file that was closed and never stored. What was done to it is recorded; its directory shows nothing of it."""
     new = file.new
@@ -185,6 +191,7 @@ def _settle(s: Session, files: Sequence[OpenFile]) -> Op[list[tuple[OpenFile, At
         if new is None:
             continue
         attr = file.attr()._replace(size=0, blocks=0)
+        file.tried = True
         rows = yield from run(*queries(s, new, attr, target=None, inline=b"", also=file.operations))
         if file.new is not new:  # another thread has stored it, and may have removed it since
             raise RetryableError("40001", "the file was stored meanwhile")

@@ -38,7 +38,7 @@ def truncate(s: Session, file: OpenFile, caller: Caller, size: int, *, kill_suid
     cut_block = 0 if size <= inline_max(s.block_size) else size // s.block_size
     row, inline, old, base = yield from _begin(s, file, min(size, file.stored.size), [cut_block])
     if row.size != file.stored.size:
-        file.refresh(FileRow(row, inline))
+        file.saw(FileRow(row, inline))
         raise RetryableError("40001", "the file changed")
     kill = kill_suid or file.killed
     after = row._replace(size=size, mode=access.without_suid(row.mode) if kill else row.mode)
@@ -177,7 +177,7 @@ def _finish(
         *s.record(caller, operation, file.ino, s.names.path(file.ino), metadata={"size": [row.size, after.size]}),
     )
     file.saw(FileRow(after, inline))
-    file.mtime = max(file.mtime, now)
+    file.mtime = file.changed = now
 
 
 def seek(s: Session, file: OpenFile, offset: int, whence: int) -> Op[int]:

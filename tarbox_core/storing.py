@@ -24,6 +24,7 @@ def flush(s: Session, file: OpenFile, caller: Caller) -> Op[None]:
         return
     file.require_current()
     if file.new is not None:
+        file.tried = True
         if file.size <= inline_max(s.block_size):
             yield from _store_new(s, file, file.new)
             return

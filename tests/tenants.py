@@ -216,6 +216,7 @@ class Tenant:
                     pack(session.driver, session.fs)
                     swept = session.run(lambda: check.gc(session.fs))
                     if swept != check.Swept(0, 0, 0, 0):
-                        assert session.run(lambda: check.fsck(session.fs, layers=True)) == [], "fsck found damage after gc"
+                        findings = session.run(lambda: check.fsck(session.fs, layers=True))
+                    assert not findings, f"fsck found damage after gc: {findings}"
         finally:
             self.owner.close()

@@ -16,6 +16,7 @@ from tarbox_core.effects import Op
 from tarbox_core.errors import FsError, LayerError
 from tarbox_core.file import OpenFile, SeenFile
 from tarbox_core.handles import DirHandle, FileHandle
+from tarbox_core.making import may_forget
 from tarbox_core.types import Attr
 from tarbox_core.viewing import VIEWS
 from tarbox_wasi import abi
@@ -61,14 +62,14 @@ class TreeFile(Descriptor):
         world, ino = self._world, self._handle.ino
         if self._handle.stale:
             raise Refused(Errno.STALE)
-        world.run(lambda: world.fs.setattr(world.caller, ino, atime=atime, mtime=mtime))
+        world.change(ino, lambda: world.fs.setattr(world.caller, ino, atime=atime, mtime=mtime))
 
     def set_size(self, size: int) -> None:
         world = self._world
-        world.run(lambda: self._handle.truncate(world.caller, size, kill_suid=world.kills_suid))
+        world.meet(lambda: self._handle.truncate(world.caller, size, kill_suid=world.kills_suid))
 
     def allocate(self, offset: int, length: int) -> None:
-        self._world.run(lambda: self._handle.fallocate(self._world.caller, 0, offset, length))
+        self._world.meet(lambda: self._handle.fallocate(self._world.caller, 0, offset, length))
 
     def read(self, size: int) -> bytes:
         data = self.pread(size, self.position)
@@ -112,7 +113,7 @@ class TreeFile(Descriptor):
         return self._attr().size
 
     def sync(self) -> None:
-        self._world.run(lambda: self._handle.fsync(self._world.caller), durable=True)
+        self._world.meet(lambda: self._handle.fsync(self._world.caller), durable=True)
 
     def ready(self, write: bool) -> int | None:
         return POLLED_ROOM if write else max(0, self._handle.attr().size - self.position)
@@ -123,7 +124,7 @@ class TreeFile(Descriptor):
         world, handle = self._world, self._handle
         try:
             if handle.dirty and handle.attr().nlink and not (isinstance(handle, OpenFile) and handle.lingers):
-                world.run(lambda: handle.flush(world.caller))
+                world.meet(lambda: handle.flush(world.caller))
         finally:
             world.run(lambda: handle.release(world.caller))
         world.closed()
@@ -185,14 +186,24 @@ class TreeDirectory(Directory):
     # --- the directory itself
 
     def stat(self) -> Filestat:
-        return abi.filestat(self._world.run(lambda: self._world.fs.getattr(self.ino)))
+        world = self._world
+        self._show(self.ino)
+        return abi.filestat(world.run(lambda: world.fs.getattr(self.ino)))
+
+    def _show(self, ino: int) -> bool:
+        """Store the files that were made in a directory, which shows it in its times; whether there were any."""
+        world = self._world
+        made = any(parent == ino for parent, _ in list(world.fs.session.waiting))
+        if made:
+            world.meet(lambda: world.fs.settle(ino))
+        return made
 
     def set_times(self, atime: int | None, mtime: int | None) -> None:
         self._set_times(self.ino, atime, mtime)
 
     def _set_times(self, ino: int, atime: int | None, mtime: int | None) -> None:
         world = self._world
-        world.run(lambda: world.fs.setattr(world.caller, ino, atime=atime, mtime=mtime))
+        world.change(ino, lambda: world.fs.setattr(world.caller, ino, atime=atime, mtime=mtime))
 
     def sync(self) -> None:
         self._world.sync()
@@ -241,22 +252,28 @@ class TreeDirectory(Directory):
     def _create(self, walk: Walk, exclusive: bool, oflags: int, base: int, flags: int) -> TreeFile:
         world = self._world
         parent, name, mode = walk.parent.ino, walk.name, _FILE_MODE & ~world.umask
-        attr, handle = world.run(lambda: world.fs.create(world.caller, parent, name, mode, exclusive=exclusive))
+        run = world.run if world.fs.session.alone else world.meet  # else it is stored at once
+        attr, handle = run(lambda: world.fs.create(world.caller, parent, name, mode, exclusive=exclusive))
         made = TreeFile(world, handle, base, flags)
         if oflags & abi.TRUNC and attr.size:  # another door made it since the walk
             made.set_size(0)
         return made
 
     def stat_at(self, path: bytes, *, follow: bool) -> Filestat:
-        return abi.filestat(self._find(path, follow=follow))
+        attr = self._find(path, follow=follow)
+        if attr.is_dir and self._show(attr.ino):
+            attr = self._find(path, follow=follow)
+        return abi.filestat(attr)
 
     def set_times_at(self, path: bytes, atime: int | None, mtime: int | None, *, follow: bool) -> None:
         self._set_times(self._find(path, follow=follow).ino, atime, mtime)
 
     def readlink(self, path: bytes) -> bytes:
         world = self._world
-        ino = self._find(path, follow=False).ino
-        return world.run(lambda: world.fs.readlink(world.caller, ino))
+        attr = self._find(path, follow=False)
+        if not attr.is_symlink:  # it may be a new file, which is not stored yet
+            raise Refused(Errno.INVAL)
+        return world.run(lambda: world.fs.readlink(world.caller, attr.ino))
 
     def mkdir(self, path: bytes) -> None:
         world = self._world
@@ -276,6 +293,8 @@ class TreeDirectory(Directory):
         if slash:
             child = self._child(parent, name)
             raise Refused(Errno.NOENT if child is None else Errno.ISDIR if child.is_dir else Errno.NOTDIR)
+        if may_forget(world.fs.session, parent, name) is None:
+            world.publish()
         world.run(lambda: world.fs.unlink(world.caller, parent, name))
 
     def symlink(self, target: bytes, path: bytes) -> None:

@@ -126,10 +126,15 @@ class World:
     def run(self, factory: Callable[[], Op[R]], *, durable: bool = False) -> R:
         return self.driver.run(factory, durable=durable)
 
-    def meet(self, factory: Callable[[], Op[R]]) -> R:
-        """Run an operation that may come upon new files that were closed: they are stored first."""
+    def meet(self, factory: Callable[[], Op[R]], *, durable: bool = False) -> R:
+        """Run an operation that may come upon new files that were closed, or that others may see: these files are stored first."""
         self.publish()
-        return self.run(factory)
+        return self.run(factory, durable=durable)
+
+    def change(self, ino: int, factory: Callable[[], Op[R]]) -> R:
+        """Run a change of an inode, which others may see unless it is a new file."""
+        opened = self.fs.session.opened(ino)
+        return self.meet(factory) if opened is None or opened.new is None else self.run(factory)
 
     def wrote(self, size: int) -> None:
         """A file took so many bytes: where too much waits to be stored, the writer waits until it is."""
