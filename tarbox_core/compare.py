@@ -221,6 +221,7 @@ class _Names:
         at = parent
         while at not in self._folders:
             climbed.append(at)
+            self._folders[at] = None  # until more is known: in a damaged tree it may come again
             at = self._names[at][0][0] if at in self._names else 0
             if at == 0:
                 self._folders[0] = None

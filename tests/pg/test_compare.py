@@ -11,8 +11,10 @@ from itertools import pairwise
 
 import pytest
 
+from tarbox_core import statements as sql
 from tarbox_core.compare import Change, apart
 from tarbox_core.delta.hunk import Counts
+from tarbox_core.effects import finish
 from tarbox_core.errors import FsError, LayerError
 from tarbox_core.history import Version
 from tarbox_core.types import RENAME_EXCHANGE, ROOT_INO
@@ -532,6 +534,18 @@ def explained(old: Tree, found: list[Change]) -> Tree:
                 above = above.rpartition(b"/")[0]
             made[moved.get(above, b"") + path[len(above) :]] = ("", False, *shown)
     return made | {change.path: ("A", True) for change in found if change.status == "A"}
+
+
+def test_a_ring_of_damaged_directories_is_in_no_tree(session: Session, tenant: Tenant) -> None:
+    for path in (b"/a", b"/a/b", b"/a/b/c"):
+        session.mkdir(path)
+    checkpoint(session, "whole")
+    s, a, c = session.fs.session, session.attr(b"/a").ino, session.attr(b"/a/b/c").ino
+    tenant.damaged = True
+    session.write(b"/a/b/c/file", b"")
+    session.run(lambda: finish(sql.DENTRY_DROP(*s.key, ROOT_INO, b"a"), sql.DENTRY_PUT(s.tenant, s.layer, c, b"a", a, 4)))
+    assert told(session, files=True) == []
+    assert told(session) == [(b"D", b"/a")]
 
 
 @pytest.mark.parametrize("seed", range(6))
