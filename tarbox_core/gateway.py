@@ -19,7 +19,7 @@ from tarbox_core import layer_statements as layers
 from tarbox_core import statements as tree
 from tarbox_core.binary import ENCODERS
 from tarbox_core.effects import Query, Rows, Statement
-from tarbox_core.errors import ConnectError, GatewayError, SqlError, TarboxError
+from tarbox_core.errors import ConnectError, ConnectionLost, GatewayError, SqlError, TarboxError
 from tarbox_core.gateway_call import Call
 from tarbox_core.gateway_facts import Client, Facts, Grant
 from tarbox_core.gateway_layers import move
@@ -98,6 +98,11 @@ class Gateway:
         self._statements = statements
         self._classes = READ_ONLY if grant.read_only else UPKEEP if grant.upkeep else WRITER
         self._working: dict[int, _Work] = {}  # by transaction
+
+    @property
+    def id(self) -> int:
+        """By which other doors know what this client tells."""
+        return self._client.id
 
     @property
     def open(self) -> frozenset[int]:
@@ -285,8 +290,10 @@ class Gateway:
             return self._refused(step.number, step.transaction, error)
 
     def failed(self, step: Step, error: Exception) -> Reply:
-        """The answer to a step that failed. The transaction is over: the host has rolled it back."""
+        """The answer to a step that failed. The transaction is over: the host has rolled it back, or cannot know."""
         self._working.pop(step.transaction)
+        if step.commit and isinstance(error, ConnectionLost):
+            self._client.used_numbers(self._client.open[step.transaction].made)
         self._end(step.transaction)
         return Reply(frames.error(step.number, _told(error)))
 

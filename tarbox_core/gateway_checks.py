@@ -23,7 +23,7 @@ from tarbox_core.gateway_facts import LOCKS_MAX, Facts
 from tarbox_core.hashing import digests
 from tarbox_core.layer import PATIENCE
 from tarbox_core.making import TARGET_MAX, made_by
-from tarbox_core.session import check_name, feed, locks_of
+from tarbox_core.session import check_name, feed, locks_of, mutation_locks_of
 from tarbox_core.statements import CHUNK_BLOCKS
 from tarbox_core.types import HASH_SIZE, HOLE, NAME_MAX, ROOT_INO
 from tarbox_core.xattr import NAMESPACES, VALUE_MAX
@@ -79,10 +79,10 @@ def own_lock(call: Call, facts: Facts) -> None:
 def locks(call: Call, facts: Facts) -> None:
     """The tenant's own comes with the first, so that who wants it exclusively has not kept it from others before."""
     shared, alone = call.array(1, LOCKS_MAX), call.array(2, LOCKS_MAX)
-    own, tenant = locks_of(facts.client.tenant.id), facts.client.tenant_lock
+    own, tenant = mutation_locks_of(facts.client.tenant.id), facts.client.tenant_lock
     for number, keys in enumerate((shared, alone), 1):
         if any(key not in own for key in keys):
-            raise call.refused(number, "a lock of another tenant, or of none", "foreign")
+            raise call.refused(number, "a lock of another tenant, or none that a mutation takes", "foreign")
     if (facts.shared or facts.alone) and tenant not in facts.alone:
         if tenant in alone or (tenant in shared and tenant not in facts.shared):
             raise call.refused(0, "the tenant's lock is taken first, and not made exclusive later", "not-allowed")
@@ -146,6 +146,13 @@ def _folder(call: Call, facts: Facts, number: int) -> int:
     return ino
 
 
+def _file(call: Call, facts: Facts, number: int) -> int:
+    ino = _own(call, facts, number)
+    if ino in facts.inodes and not stat.S_ISREG(facts.inodes[ino].mode):
+        raise call.refused(number, f"inode {ino} is no regular file")
+    return ino
+
+
 def dentry_put(call: Call, facts: Facts) -> None:
     parent, name, ino = _folder(call, facts, 3), _name(call, 4), _read(call, facts, 5)
     kind = call.integer(6, 1, 15)
@@ -166,7 +173,8 @@ def _place_folder(call: Call, facts: Facts, parent: int, name: bytes, ino: int) 
     was = next((place for place, there in facts.names.items() if there == ino), None)
     if was is None or facts.name_lock(parent, name) not in facts.alone:
         raise call.refused(5, f"directory {ino} may only be moved, with its old and its new name locked", "not-allowed")
-    if was[0] != parent and ino in facts.above.get(parent, {ino}):
+    above = facts.above.get(parent, frozenset())
+    if was[0] != parent and (ino in above or ROOT_INO not in above):  # what was cut off from the root may hang together in a ring
         raise call.refused(3, f"directory {parent} may lie below {ino}: that is read first, while no other directory is moved", "not-allowed")
     if facts.moved:
         ((first, place), *more) = facts.moved.items()
@@ -195,7 +203,7 @@ def make(call: Call, facts: Facts) -> None:
     call.integer(5, ROOT_INO, END)
     _name(call, 6)
     ino, mode = call.integer(7, ROOT_INO + 1, END), _mode(call, 8)
-    if ino in facts.made or not facts.client.has_number(ino):
+    if not facts.client.has_number(ino):
         raise call.refused(7, f"inode number {ino} was not given to this client, or long ago, or it is used", "not-allowed")
     facts.made.add(ino)
     for number in (9, 10, 11, 16):
@@ -252,7 +260,9 @@ def touch(call: Call, facts: Facts) -> None:
 
 
 def links(call: Call, facts: Facts) -> None:
-    _own(call, facts, 3)
+    """The root keeps its own: nobody would find the way back to it."""
+    if _own(call, facts, 3) == ROOT_INO and not facts.trusted:
+        raise call.refused(3, "the root has no name that could come or go")
     call.integer(4, -TIME_MAX, TIME_MAX)
     call.integer(5, -END, 1)
 
@@ -272,9 +282,7 @@ def inode_set(call: Call, facts: Facts) -> None:
 
 
 def inode_content(call: Call, facts: Facts) -> None:
-    tenant, ino = facts.client.tenant, _own(call, facts, 3)
-    if ino in facts.inodes and not stat.S_ISREG(facts.inodes[ino].mode):
-        raise call.refused(3, f"inode {ino} is no regular file")
+    tenant, ino = facts.client.tenant, _file(call, facts, 3)
     size = call.integer(4, 0, tenant.max_file_size)
     call.integer(5, 0, tenant.max_file_size)
     inline = call.octets_or_null(6, 0, inline_max(tenant.block_size))
@@ -286,7 +294,7 @@ def inode_content(call: Call, facts: Facts) -> None:
 
 
 def unpack(call: Call, facts: Facts) -> None:
-    _own(call, facts, 3)
+    _file(call, facts, 3)
     call.octets_or_null(4, 0, inline_max(facts.client.tenant.block_size))
 
 
@@ -297,7 +305,7 @@ def reap(call: Call, facts: Facts) -> None:
 
 def extent_put(call: Call, facts: Facts) -> None:
     """Whether the blocks are there the gateway asks in front of it, for those that are not known to be: see `lacking`."""
-    _own(call, facts, 3)
+    _file(call, facts, 3)
     tenant = facts.client.tenant
     last = -(-tenant.max_file_size // (tenant.block_size * CHUNK_BLOCKS))
     chunks, hashes = call.array(4, last + 1), call.array(5, last + 1)
@@ -314,7 +322,7 @@ def lacking(call: Call, facts: Facts) -> list[bytes]:
 
 
 def extent_cut(call: Call, facts: Facts) -> None:
-    _own(call, facts, 4)
+    _file(call, facts, 4)
     call.integer(5, 0, END)
 
 

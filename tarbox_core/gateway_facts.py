@@ -72,8 +72,8 @@ class Client:
             del self._numbers[next(iter(self._numbers))]
 
     def has_number(self, ino: int) -> bool:
-        """Whether it was given that number and has made no inode of it: none is made twice."""
-        return ino in self._numbers
+        """Whether it was given that number and has made no inode of it, nor tries to: none is made twice, in any branch."""
+        return ino in self._numbers and not any(ino in facts.made for facts in self.open.values())
 
     def used_numbers(self, inos: Iterable[int]) -> None:
         for ino in inos:

@@ -38,6 +38,8 @@ ABSENT_FOR = 10**9  # ns for which a name seen to be free is taken to be
 
 Ranges = tuple[tuple[int, int], ...]
 
+_MUTATIONS = frozenset("TDNIR")  # kinds of locks: the tenant, a directory, a name, an inode, the tenant's renames
+
 
 class Standing(NamedTuple):
     """Where a session's head stands. One value, so that threads see all of it change at once."""
@@ -311,16 +313,22 @@ class Session:
 
 
 def lock_key(tenant: int, kind: str, ino: int, name: bytes = b"") -> int:
-    """The number of an advisory lock: the upper half tells the tenant, so that a gateway can see whose it is. Two things with
-    one number only wait for each other in vain."""
+    """The number of an advisory lock: the upper half tells the tenant, so that a gateway can see whose it is, and the first bit
+    of the lower one whether mutations take it. Two things with one number only wait for each other in vain."""
     digest = blake2b(b"%s %d %s" % (kind.encode(), ino, name), digest_size=4).digest()
-    return locks_of(tenant).start | int.from_bytes(digest)
+    return locks_of(tenant).start | (kind not in _MUTATIONS) << 31 | int.from_bytes(digest) & 0x7FFFFFFF
 
 
 def locks_of(tenant: int) -> range:
     """The numbers that a tenant's locks have. None of them is one that Tarbox takes for anything else."""
     first = 1 << 62 | (tenant & 0x3FFFFFFF) << 32
     return range(first, first + (1 << 32))
+
+
+def mutation_locks_of(tenant: int) -> range:
+    """Those of them that mutations take, until they commit. The others tell who is there, and doors hold them while they live."""
+    first = locks_of(tenant).start
+    return range(first, first + (1 << 31))
 
 
 def presence_lock(tenant: int) -> int:

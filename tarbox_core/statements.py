@@ -269,10 +269,10 @@ INODE_COPY_UP = Statement(
     (*_SESSION, "int8"),
     safe=True,
 )
-# A directory whose names changed: $4 its time of change, $5 added to its links.
+# A directory whose names changed: $4 its time of change, $5 added to its links, of which its own two are not taken here.
 INODE_TOUCH = Statement(
     "inode.touch",
-    "update inode set mtime = $4, ctime = greatest(ctime + 1, $4), nlink = nlink + $5 where tenant = $1 and layer = $2 and ino = $3",
+    "update inode set mtime = $4, ctime = greatest(ctime + 1, $4), nlink = greatest(nlink + $5, least(nlink, 2)) where tenant = $1 and layer = $2 and ino = $3",
     ("int8", "int8", "int8", "int8", "int4"),
     safe=True,
 )

@@ -35,8 +35,8 @@ def name_lock(parent: int, name: bytes) -> int:
 
 
 DIR, FILE = stat.S_IFDIR | 0o755, stat.S_IFREG | 0o644
-MODES = {1: DIR, 2: DIR, 3: DIR, 10: FILE, 11: stat.S_IFLNK | 0o777, 12: FILE}
-PARENTS = {1: 1, 2: 1, 3: 2}
+MODES = {1: DIR, 2: DIR, 3: DIR, 4: DIR, 10: FILE, 11: stat.S_IFLNK | 0o777, 12: FILE}
+PARENTS = {1: 1, 2: 1, 3: 2, 4: 9}  # 9 is gone
 NAMES = {(1, b"d"): 2, (2, b"below"): 3, (1, b"f"): 10, (1, b"l"): 11}
 
 
@@ -65,7 +65,7 @@ def answer(query: Query) -> Rows:
     if statement is tree.CHILD:
         return [attr(NAMES[values[3:5]])] if values[3:5] in NAMES else []
     if statement is tree.ANCESTORS:
-        return [({1: [1], 2: [2, 1], 3: [3, 2, 1]}.get(values[3], [values[3]]),)]
+        return [({1: [1], 2: [2, 1], 3: [3, 2, 1], 4: [4, 9]}.get(values[3], [values[3]]),)]
     if statement is tree.PRESENCES:
         return [(0,)]
     if statement is tree.NUMBERS:

@@ -264,6 +264,31 @@ def test_directories_stay_a_tree(scene: Scene) -> None:
     assert scene.session.names(b"/dir/below") == []
 
 
+def test_what_is_cut_off_is_not_made_a_ring(scene: Scene) -> None:
+    """Whose inode is gone tells no more what lies above it. Names would go round all the same, and who follows those, too."""
+    liar, session = scene.liar, scene.session
+    for path in (b"/q", b"/q/p", b"/q/p/c"):
+        session.mkdir(path)
+    q, p, c = (scene.ino(path) for path in (b"/q", b"/q/p", b"/q/p/c"))
+    liar.begin(tree.INODE(*liar.key, p))
+    liar.send(tree.INODE_LINKS(liar.id, liar.layer, p, 5, -50), tree.INODE_REAP(*liar.key, p), commit=True)
+    old, new = (1, b"q"), (c, b"ring")
+    liar.begin(*(tree.INODE(*liar.key, ino) for ino in (1, q, c)), tree.CHILD(*liar.key, *old), alone=(liar.lock("N", *old), liar.lock("N", *new)))
+    liar.send(tree.LOCK([], [liar.lock("R")]), tree.ANCESTORS(*liar.key, c))
+    refused("not-allowed", lambda: liar.send(tree.DENTRY_DROP(*liar.key, *old), tree.DENTRY_PUT(liar.id, liar.layer, *new, q, 4)))
+    scene.tenant.damaged = True
+
+
+def test_the_root_stays_linked(scene: Scene) -> None:
+    """Else nothing more could be made, and whoever removes what is unlinked would take it away."""
+    liar = scene.liar
+    liar.begin(tree.INODE(*liar.key, 1))
+    liar.send(tree.INODE_COPY_UP(*liar.key, 1), *[tree.INODE_TOUCH(liar.id, liar.layer, 1, 5, -1)] * 9, commit=True)
+    assert scene.session.attr(b"/").nlink == 2
+    scene.session.mkdir(b"/more")
+    scene.tenant.damaged = True
+
+
 # --- the audit
 
 

@@ -13,6 +13,7 @@ from tarbox_core import frames
 from tarbox_core import layer_statements as layer
 from tarbox_core import statements as tree
 from tarbox_core.effects import Query
+from tarbox_core.errors import ConnectionLost
 from tarbox_core.gateway import STATEMENTS, Drop, Grant, Reply, Step
 from tarbox_core.hashing import digest
 from tarbox_core.session import feed, lock_key
@@ -51,6 +52,8 @@ LIES: dict[str, tuple[str, list[Query]]] = {
     # another tenant's
     "lock-foreign": ("foreign", [tree.LOCK([], [lock_key(T + 1, "T", 0)])]),
     "lock-of-none": ("foreign", [tree.LOCK([1], [])]),
+    "lock-of-doors": ("foreign", [tree.LOCK([lock_key(T, "P", 0)], [])]),
+    "lock-of-quiet": ("foreign", [tree.LOCK([], [lock_key(T, "Q", 0)])]),
     "presence-foreign": ("foreign", [tree.PRESENCES(lock_key(T + 1, "P", 0))]),
     "channel-foreign": ("foreign", [tree.TELL(feed(T + 1), "1 2")]),
     # locks and telling
@@ -94,6 +97,7 @@ LIES: dict[str, tuple[str, list[Query]]] = {
     "uid-negative": ("bad-parameters", [inode_set(p5=-1)]),
     "time-end": ("bad-parameters", [inode_set(p9=(1 << 63) - 1)]),
     "links-many": ("bad-parameters", [tree.INODE_LINKS(T, OPEN, 10, 5, 2)]),
+    "links-of-root": ("bad-parameters", [tree.INODE_LINKS(T, OPEN, 1, 5, -1)]),
     "touch-many": ("bad-parameters", [tree.INODE_TOUCH(T, OPEN, 1, 5, -2)]),
     "row-below": ("not-allowed", [inode_set(p3=12)]),
     "row-below-content": ("not-allowed", [tree.EXTENT_PUT(T, OPEN, 12, [0], [HOLE])]),
@@ -109,6 +113,9 @@ LIES: dict[str, tuple[str, list[Query]]] = {
     "inline-wrong": ("bad-parameters", [content(p4=6)]),
     "inline-none": ("bad-parameters", [content(p6=None)]),
     "content-of-folder": ("bad-parameters", [content(p3=1)]),
+    "extents-of-folder": ("bad-parameters", [tree.EXTENT_PUT(T, OPEN, 1, [0], [HOLE])]),
+    "extents-cut-of-link": ("bad-parameters", [tree.EXTENT_CUT(*KEY, 11, 0)]),
+    "unpack-folder": ("bad-parameters", [tree.INODE_UNPACK(T, OPEN, 1, b"x")]),
     "hash-wrong": ("bad-hash", [tree.BLOCK_PUT(T, [digest(b"a")], [b"b"])]),
     "hash-short": ("bad-hash", [tree.BLOCK_PUT(T, [b"a"], [b"b"])]),
     "hashes-few": ("bad-parameters", [tree.BLOCK_PUT(T, [], [b"b"])]),
@@ -228,6 +235,23 @@ def test_a_number_is_used_once(client: Client) -> None:
     client.refused("not-allowed", tree.LOCK([LOCK], []), make(), begin=True, commit=True)
 
 
+def test_a_number_is_used_once_by_transactions_side_by_side(client: Client) -> None:
+    """One in each branch would be two inodes of one number."""
+    client.numbered()
+    client.send(tree.LOCK([LOCK], []), make(), begin=True, transaction=2)
+    client.refused("not-allowed", tree.LOCK([LOCK], []), make(), begin=True)
+    client.gateway.receive(frames.undo(5, 2))
+    client.send(tree.LOCK([LOCK], []), make(), begin=True, commit=True)
+
+
+def test_a_number_is_used_where_nobody_knows_whether_it_is(client: Client) -> None:
+    client.numbered()
+    step = client.gateway.receive(frames.batch(5, 1, [tree.LOCK([LOCK], []), make()], begin=True, commit=True, durable=False))
+    assert isinstance(step, Step)
+    client.gateway.failed(step, ConnectionLost("gone", True))
+    client.refused("not-allowed", tree.LOCK([LOCK], []), make(), begin=True)
+
+
 # --- directories stay a tree
 
 
@@ -247,9 +271,11 @@ def test_a_directory_is_moved(client: Client) -> None:
     client.send(*moved((2, b"below"), (1, b"x"), 3), commit=True)
 
 
-@pytest.mark.parametrize("lie", ["below-itself", "others-move", "old-name-stays", "parent-stays", "again"])
+@pytest.mark.parametrize("lie", ["below-itself", "others-move", "cut-off", "old-name-stays", "parent-stays", "again"])
 def test_a_directory_has_one_place_and_does_not_lie_below_itself(client: Client, lie: str) -> None:
     old, new, ino = ((1, b"d"), (3, b"x"), 2) if lie == "below-itself" else ((2, b"below"), (1, b"x"), 3)
+    if lie == "cut-off":
+        old, new, ino = (1, b"d"), (4, b"x"), 2
     begin_rename(client, old, new, alone=lie != "others-move")
     queries = moved(old, new, ino)
     if lie == "old-name-stays":
