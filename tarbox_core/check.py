@@ -252,9 +252,7 @@ def gc(fs: Filesystem) -> Op[Swept]:
     if s.read_only:
         raise FsError(errno.EROFS)
     yield from s.exclude_all(sql.WHOLE(), sql.JOINING())
-    found = (yield from many(sql.UNLINKED_ANYWHERE(s.tenant))) if s.alone else []
-    unlinked = [(ino, stamp, visible) for ino, stamp, visible in found if ino not in s.files]
-    yield from run(*(tree.INODE_REAP(s.tenant, stamp, visible, ino) for ino, stamp, visible in unlinked))
+    unlinked = yield from _reap_anywhere(s)
     strays = [ino for (ino,) in (yield from many(sql.STRAYS(s.tenant)))]
     if strays:
         yield from run(sql.STRAYS_DROP(s.tenant, strays))
@@ -262,11 +260,24 @@ def gc(fs: Filesystem) -> Op[Swept]:
         packing_statements.EXTENTS_SWEEP(s.tenant),
         sql.TEXTS_DROP(s.tenant),
         sql.UNREFERENCED_DROP(s.tenant),
-        *s.record(Caller(), "gc", ROOT_INO, "/", metadata={"unlinked": len(unlinked), "strays": len(strays)}),
+        *s.record(Caller(), "gc", ROOT_INO, "/", metadata={"unlinked": unlinked, "strays": len(strays)}),
     )
     (dropped, text_bytes), (blocks, size) = rows[1][0], rows[2][0]
     s.blocks.clear()
-    return Swept(blocks, size + text_bytes, len(unlinked), len(strays), dropped)
+    return Swept(blocks, size + text_bytes, unlinked, len(strays), dropped)
+
+
+def _reap_anywhere(s: Session) -> Op[int]:
+    """Remove unlinked inodes from all layers; how many rows. Again where that leaves a younger layer's row nothing to hide."""
+    count = 0
+    while s.alone:
+        found = yield from many(sql.UNLINKED_ANYWHERE(s.tenant))
+        unlinked = [(ino, stamp, visible) for ino, stamp, visible in found if ino not in s.files]
+        if not unlinked:
+            break
+        yield from run(*(tree.INODE_REAP(s.tenant, stamp, visible, ino) for ino, stamp, visible in unlinked))
+        count += len(unlinked)
+    return count
 
 
 def reap(fs: Filesystem) -> Op[int]:

@@ -181,6 +181,18 @@ def test_what_is_unlinked_in_a_sealed_layer_goes_with_the_next_gc(tenant: Tenant
     assert tenant.fsck(layers=True) == []
 
 
+def test_gc_leaves_nothing_of_what_was_unlinked_in_several_layers(tenant: Tenant, session: Session) -> None:
+    session.write(b"/open", b"x" * 20_000)
+    opened = session.open(b"/open", write=True)
+    session.unlink(b"/open")
+    session.run(lambda: session.fs.checkpoint(ROOT, "one"))
+    session.run(lambda: opened.write(ROOT, 0, b"y"))
+    session.run(lambda: opened.flush(ROOT))
+    session.close(opened)
+    assert tenant.gc().unlinked == 2
+    assert tenant.fsck(layers=True) == []
+
+
 def test_repair_judges_by_where_the_branch_stands(tenant: Tenant, session: Session, layers: list[Layer], damage: Damage) -> None:
     """A session that has not heard of a switch must not mend the layer it was on."""
     other = tenant.session()
