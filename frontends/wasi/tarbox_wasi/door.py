@@ -204,7 +204,9 @@ class Door:
     def store_old(self) -> None:
         """Store what has been dirty for a while, and the records of the audit; the first failure is raised after trying all."""
         first: TarboxError | None = None
-        for opened in self.fs.dirty_files(time.time_ns() - _STORE_AFTER):
+        old = self.fs.dirty_files(time.time_ns() - _STORE_AFTER)
+        closed = [opened for opened in self.fs.dirty_files(time.time_ns()) if opened.closing] if old else []
+        for opened in dict.fromkeys((*closed, *old)):  # what was closed may have been before what is written to still
             try:
                 self._store(opened)
             except TarboxError as error:
@@ -238,8 +240,10 @@ class _Beside(threading.Thread):
     def run(self) -> None:
         while not self._over.is_set():
             try:
-                self._listen()
-                self._store()
+                try:
+                    self._listen()
+                finally:
+                    self._store()
                 self._trouble = ""
             except Exception as error:
                 if self._over.is_set():
