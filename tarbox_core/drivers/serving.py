@@ -30,6 +30,7 @@ from tarbox_core.gateway import STATEMENTS, Drop, Gateway, Grant, Reply, Step
 from tarbox_core.types import TenantInfo
 
 POOL_SIZE: Final = 8
+LOOK: Final = 1.0  # seconds between two looks at what takes too long
 CANCEL_AGAIN: Final = 0.25  # seconds; a request to cancel that overtakes its statement has no effect
 
 _log: Final = logging.getLogger("tarbox.gateway")
@@ -39,7 +40,7 @@ class Limits(NamedTuple):
     """For how long, in seconds, a client may keep others waiting; the server ends what takes longer."""
 
     idle: float = 5.0  # between two requests of a transaction
-    statement: float = 60.0
+    statement: float = 60.0  # which all of one batch may take together, too
     lock: float = 20.0  # to get one
 
 
@@ -80,7 +81,13 @@ class Served:
         self._gateway = Gateway(tenant, grant, clock, statements)
         self._turn = threading.Lock()  # of the gateway, and of what is open
         self._open: dict[int, _Transaction] = {}
+        self._watched = False  # by a thread, as long as anything is open
         self._closed = False
+
+    @property
+    def id(self) -> int:
+        """By which other doors know what this client changes."""
+        return self._gateway.id
 
     def exchange(self, frame: bytes) -> bytes:
         """The answer to a client's frame. ConnectError: closed."""
@@ -88,11 +95,12 @@ class Served:
             if self._closed:
                 raise ConnectError("the gateway serves this client no longer")
             told = self._gateway.receive(frame)
+            dropped = self._dropped(told)
         if isinstance(told, Step):
-            told = self._run(told)
-        if isinstance(told, Drop):
-            for number in told.transactions:
-                self._end(number, interrupt=True)
+            told, dropped = self._run(told)
+        for transaction in dropped:
+            transaction.interrupt()
+            transaction.end()
         return told.frame
 
     def close(self) -> None:
@@ -111,11 +119,20 @@ class Served:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def _run(self, step: Step) -> Reply | Drop:
+    def _dropped(self, told: Reply | Step | Drop) -> list[_Transaction]:
+        """What is to be ended before this is told. Taken out under the turn that the gateway told it in: it may give the number to
+        another transaction right after."""
+        numbers = told.transactions if isinstance(told, Drop) else ()
+        return [self._open.pop(number) for number in numbers if number in self._open]
+
+    def _run(self, step: Step) -> tuple[Reply | Drop, list[_Transaction]]:
         with self._turn:
             transaction = self._open.get(step.transaction)
             if transaction is None:
                 transaction = self._open[step.transaction] = _Transaction(self._pool, self._quiet, self.limits.idle)
+            if not self._watched:
+                self._watched = True
+                threading.Thread(target=self._watch, name="tarbox-gateway", daemon=True).start()
         try:
             rows = transaction.run(step)
         except BaseException as error:
@@ -126,11 +143,24 @@ class Served:
                 told = self._gateway.failed(step, _told(error))
             if not isinstance(error, (TarboxError, TypeError, ValueError)):
                 raise
-            return told
+            return told, []
         if step.commit:
             self._end(step.transaction)
         with self._turn:
-            return self._gateway.done(step, rows)
+            answer = self._gateway.done(step, rows)
+            return answer, self._dropped(answer)
+
+    def _watch(self) -> None:
+        """The server ends what takes too long by single statements; here it is had to end what does so by many of them."""
+        while True:
+            time.sleep(min(LOOK, self.limits.statement / 4))
+            with self._turn:
+                if not self._open:
+                    self._watched = False
+                    return
+                late = [transaction for transaction in self._open.values() if transaction.worked() > self.limits.statement]
+            for transaction in late:
+                transaction.interrupt()
 
     def _end(self, number: int, *, interrupt: bool = False) -> None:
         with self._turn:
@@ -143,6 +173,7 @@ class Served:
     def _quiet(self, branch: str, until: ExitStack) -> tuple[Quiet, tuple[Query, ...]]:
         """Have the other doors on a branch quiet until the stack unwinds; their patience, and what tells them of the move."""
         fs = Filesystem(replace(self.tenant, head=branch), self._clock, audit=False)
+        fs.session.id = self.id
         patience = until.enter_context(quiet(self.dsn, self._aside, fs))
         fs.session.alone = False  # whatever comes while this one moves is to be told, too
         return patience, fs.session.tell_moved()
@@ -159,7 +190,8 @@ class _Transaction:
         self._mark = threading.Lock()  # of the connection's coming and going
         self._wire: Wire | None = None
         self._interrupted = False  # the connection may get a late request to cancel
-        self._stood_still = 0.0  # since when, on the monotonic clock
+        self._began: float | None = None  # when the step in work did, on the monotonic clock
+        self._stood_still = 0.0  # since when, on the same
         self._ended = False
         self._patience: Quiet | None = None
         self._tell: tuple[Query, ...] = ()
@@ -176,7 +208,11 @@ class _Transaction:
             if self._patience is not None:
                 self._patience.check()
             told = self._tell if step.commit else ()
-            rows = wire.execute((*step.queries, *told), begin=step.begin, commit=step.commit, durable=step.durable)
+            self._began = time.monotonic()
+            try:
+                rows = wire.execute((*step.queries, *told), begin=step.begin, commit=step.commit, durable=step.durable)
+            finally:
+                self._began = None
             self._stood_still = time.monotonic()
             if self._patience is not None and not step.commit:  # the server ends the transaction, not the others' quiet
                 self._watch = threading.Timer(self._idle, self._expire, (self._stood_still,))
@@ -216,6 +252,11 @@ class _Transaction:
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
+
+    def worked(self) -> float:
+        """Seconds that the server has worked on the step in work."""
+        began = self._began
+        return 0.0 if began is None else time.monotonic() - began
 
     def interrupt(self) -> None:
         """Have the server stop the step in work, if there is one, until it has ended; whoever waits for it gets an error."""

@@ -21,6 +21,7 @@ import pytest
 from tarbox_core import frames
 from tarbox_core import layer_statements as layers
 from tarbox_core import statements as sql
+from tarbox_core import trail_statements as trail
 from tarbox_core.drivers import presence, serving
 from tarbox_core.drivers.dsn import parse_url
 from tarbox_core.drivers.presence import Changes, Presence
@@ -116,6 +117,42 @@ def test_a_statement_runs_no_longer_than_its_limit(serve: Callable[..., Served])
     with pytest.raises(SqlError) as raised:
         Talker(served.exchange).say(1, nap(), begin=True, commit=True)
     assert raised.value.sqlstate == "57014"
+
+
+def test_neither_do_many_together(tenant: Tenant, serve: Callable[..., Served]) -> None:
+    """Each of them is in time, and a lock would be held until the last."""
+    nap = Statement("nap", "select pg_sleep(0.2)", safe=True, tenant=False)
+    talker, began = Talker(serve(Limits(statement=0.5), statements={"nap": nap, "lock": sql.LOCK}).exchange), time.monotonic()
+    with pytest.raises(SqlError) as raised:
+        talker.say(1, locking(tenant)[0], *[nap()] * 100, begin=True)
+    assert raised.value.sqlstate == "57014" and time.monotonic() - began < 0.5 + ROOM
+    talker.say(1, locking(tenant, exclusive=True)[0], nap(), begin=True, commit=True)
+
+
+def test_a_number_that_is_free_again_is_another_transactions(tenant: Tenant, serve: Callable[..., Served]) -> None:
+    """Whatever a second thread does with it as soon as the gateway has dropped one: what was refused is not committed."""
+    served = serve()
+    talker, turn, told = Talker(served.exchange), served._turn, Talker(served.exchange)
+
+    class Between:
+        """The turn; behind the next one another thread is quicker."""
+
+        def __enter__(self) -> None:
+            turn.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            turn.release()
+            served._turn = turn
+            told.say(1, sql.HEAD(tenant.info.id, "main"), begin=True)
+            told.say(1, sql.HEAD(tenant.info.id, "main"), commit=True)
+
+    record = sql.AUDIT_MANY(tenant.info.id, [1], [time.time_ns()], ["read"], [4711], ["/undone"], [0], [0], [0], [0])
+    talker.say(1, record, begin=True)
+    served._turn = Between()  # type: ignore[assignment]
+    with pytest.raises(GatewayError, match="open already"):
+        talker.say(1, sql.HEAD(tenant.info.id, "main"), begin=True)
+    assert served._turn is turn
+    assert talker.say(2, trail.BY_OPERATION(tenant.info.id, 0, 1 << 62, "/undone", None, None, None), begin=True, commit=True) == [[]]
 
 
 def test_an_answer_takes_no_more_memory_than_a_frame(serve: Callable[..., Served], monkeypatch: pytest.MonkeyPatch) -> None:
