@@ -52,7 +52,7 @@ def version() -> str:
 
 
 def archive(python: Path, folder: Path) -> bytes:
-    """The archive's bytes; `python`: the interpreter it is for, `folder`: an empty one to work in. BuildError: a module does not compile."""
+    """The archive's bytes; `python`: the interpreter it is for, `folder`: an empty one to work in. BuildError: no wasmtime, a module does not compile."""
     names = []
     for name, source in modules():
         names.append(name)
@@ -70,7 +70,10 @@ def archive(python: Path, folder: Path) -> bytes:
 
 
 def _compile(python: Path, folder: Path, names: list[str]) -> None:
-    import wasmtime
+    try:
+        import wasmtime
+    except ImportError:
+        raise BuildError("wasmtime is not installed, which compiles the core: use the Python that tarbox is installed for") from None
 
     config = wasmtime.Config()
     config.cache = True

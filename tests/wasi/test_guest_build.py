@@ -65,6 +65,12 @@ def test_a_missing_npm_is_told(tools: dict[str, ModuleType], npm: Path, tmp_path
         tools["build"].build(tmp_path / "bundle")
 
 
+def test_a_missing_wasmtime_is_told(tools: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "wasmtime", None)
+    with pytest.raises(tools["packages"].BuildError, match="wasmtime is not installed"):
+        tools["archive"].archive(tmp_path / "python.wasm", tmp_path / "work")
+
+
 def test_a_package_that_is_not_there_is_told(tools: dict[str, ModuleType], npm: Path, tmp_path: Path) -> None:
     npm.write_text("#!/bin/sh\necho 'npm error code E404' >&2\nexit 1\n")
     with pytest.raises(tools["packages"].BuildError, match="cannot be fetched: npm error code E404"):
