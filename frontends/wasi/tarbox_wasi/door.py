@@ -135,7 +135,7 @@ class Door:
             self.driver, self.fs, self.caller, args=args, env=[b"%s=%s" % pair for pair in (env or {}).items()], preopens=preopens, stdio=stdio
         )
         world.move = lambda factory: self.move(factory, world.unlocked)
-        beside = _Beside(self, world.lock)
+        beside = _Beside(self, world)
         beside.start()
         self.fs.session.lingers = True  # the World and the thread beside it store what lingers
         try:
@@ -183,30 +183,31 @@ class Door:
     def asked(self) -> bool:
         return self._presence.asked
 
-    def be_quiet(self, lock: threading.RLock, over: Callable[[], bool]) -> Changes:
+    def be_quiet(self, world: World, over: Callable[[], bool]) -> Changes:
         """Another door is about to move the head: no call in work and nothing unstored until it has. What was heard meanwhile."""
         try:
-            if not lock.acquire(timeout=_PATIENCE):
+            if not world.lock.acquire(timeout=_PATIENCE):
                 raise LayerError(errno.EBUSY, f"a call of the guest did not end within {_PATIENCE:g} s")
             try:
+                world.publish()  # it tells what is lost
                 store(self.fs, self._store)
                 self._presence.answer()
                 heard = self._presence.until_moved(over)
                 self.follow()
             finally:
-                lock.release()
+                world.lock.release()
         except LayerError:
             if self._presence.asked:
                 self._presence.answer(held=False)
             raise
         return heard
 
-    def store_old(self) -> None:
+    def store_old(self, world: World) -> None:
         """Store what has been dirty for a while, and the records of the audit; the first failure is raised after trying all."""
         first: TarboxError | None = None
-        old = self.fs.dirty_files(time.time_ns() - _STORE_AFTER)
-        closed = [opened for opened in self.fs.dirty_files(time.time_ns()) if opened.closing] if old else []
-        for opened in dict.fromkeys((*closed, *old)):  # what was closed may have been before what is written to still
+        if self.fs.dirty_files(time.time_ns() - _STORE_AFTER):
+            first = world.publish()  # what was closed may have been before what is written to still
+        for opened in self.fs.dirty_files(time.time_ns() - _STORE_AFTER):
             try:
                 self._store(opened)
             except TarboxError as error:
@@ -223,10 +224,10 @@ class Door:
 class _Beside(threading.Thread):
     """The thread beside a guest. Trouble is logged once, until all goes well again."""
 
-    def __init__(self, door: Door, lock: threading.RLock) -> None:
+    def __init__(self, door: Door, world: World) -> None:
         super().__init__(name="beside", daemon=True)
         self._door = door
-        self._lock = lock
+        self._world = world
         self._over = threading.Event()
         self._trouble = ""
         self._behind = False  # the head may have moved
@@ -261,21 +262,22 @@ class _Beside(threading.Thread):
         self._behind = self._behind or heard.moved or heard.lost
         self._heed(heard)
         if self._door.asked:
-            self._heed(self._door.be_quiet(self._lock, self._over.is_set))
+            self._heed(self._door.be_quiet(self._world, self._over.is_set))
         elif self._behind:
-            with self._lock:
+            with self._world.lock:
+                self._world.publish()  # it tells what is lost with a tree that was left
                 self._door.follow()
         self._behind = False
 
     def _heed(self, heard: Changes) -> None:
         if heard.inos or heard.lost:
-            with self._lock:
+            with self._world.lock:
                 self._door.heed(heard)
 
     def _store(self) -> None:
         if time.monotonic() >= self._due:
-            with self._lock:
-                self._door.store_old()
+            with self._world.lock:
+                self._door.store_old(self._world)
             self._due = time.monotonic() + _LISTEN
 
 
