@@ -131,6 +131,7 @@ _LOWER_INCLUSIVE: Final = 2
 _Ranges = tuple[tuple[int, int], ...]
 _known_ranges: dict[int, tuple[_Ranges, bytes]] = {}  # by id; holding the tuple keeps the id its own
 _KNOWN_RANGES_MAX: Final = 256
+_KNOWN_LENGTH_MAX: Final = 1024  # ranges in one; who sends more does not fill the memory with them
 
 
 def _encode_multirange(value: Any, put: Put) -> int:
@@ -153,7 +154,7 @@ def _encode_multirange(value: Any, put: Put) -> int:
             raise ValueError(f"the range [{lo}, {hi}) does not fit int8") from None
     encoded = b"".join(body)
     encoded = _I4.pack(len(encoded)) + encoded
-    if isinstance(value, tuple) and all(type(pair) is tuple for pair in value):
+    if isinstance(value, tuple) and len(value) <= _KNOWN_LENGTH_MAX and all(type(pair) is tuple for pair in value):
         if len(_known_ranges) >= _KNOWN_RANGES_MAX:
             _known_ranges.clear()
         _known_ranges[id(value)] = (value, encoded)

@@ -35,9 +35,12 @@ VERSION: Final = 1
 REQUEST_MAX: Final = 8 << 20  # bytes of a frame from a client: a batch of blocks and what goes with it
 ANSWER_MAX: Final = 64 << 20
 STATEMENTS_MAX: Final = 256  # in one batch
+VALUES_MAX: Final = 64  # of one statement: as a Python object, one of 4 bytes takes fifty times as many
+HELLO_MAX: Final = 1 << 12  # bytes; likewise
 
 HELLO, BATCH, UNDO, DIGEST = 1, 2, 3, 4
 WELCOME, ROWS, DONE, DIGESTS, ERROR = 0x81, 0x82, 0x83, 0x84, 0xFF
+CHANGED = 0x90  # answers nothing: its number is 0
 BEGIN, COMMIT, DURABLE = 1, 2, 4  # flags of a batch
 
 _LENGTH: Final = Struct(">I")
@@ -210,7 +213,10 @@ def read_request(frame: bytes | memoryview) -> tuple[int, Request]:
 
 
 def _read_hello(reader: _Reader) -> Hello:
-    content = _json(reader.rest())
+    words = reader.rest()
+    if len(words) > HELLO_MAX:
+        raise GatewayError("too-large", f"a greeting of {len(words)} bytes; {HELLO_MAX} is the limit")
+    content = _json(words)
     if not isinstance(content, dict) or type(content.get("version")) is not int:
         raise GatewayError("protocol", "the greeting tells no version")
     return Hello(content["version"], str(content.get("program", ""))[:200])
@@ -228,6 +234,8 @@ def _read_batch(reader: _Reader) -> Trip:
 def _read_statement(reader: _Reader) -> Sent:
     name = reader.take(reader.take(1)[0])
     (count,) = reader.unpack(_COUNT)
+    if count > VALUES_MAX:
+        raise GatewayError("too-large", f"{count} values of one statement; {VALUES_MAX} is the limit")
     return Sent(str(name, "ascii", "backslashreplace"), [reader.value() for _ in range(count)])
 
 
@@ -298,6 +306,30 @@ def read_answer(frame: bytes | memoryview, expected: int) -> Answer:
     return Answer(number, kind, body)
 
 
+def kind_of(frame: bytes | memoryview) -> int:
+    """The kind of a frame; 0 where there is none."""
+    return int(_HEAD.unpack_from(frame)[1]) if len(frame) >= _HEAD.size else 0
+
+
+def read_error(frame: bytes | memoryview) -> TarboxError:
+    """The error that a frame of that kind tells."""
+    reader = _Reader(frame, ANSWER_MAX)
+    _head(reader, frame)
+    return _error(_json(reader.rest()))
+
+
+def changed(content: dict[str, Any]) -> bytes:
+    """What other doors have changed, told without having been asked."""
+    return _frame(CHANGED, 0, (json.dumps(content).encode(),))
+
+
+def read_changed(frame: bytes | memoryview) -> dict[str, Any]:
+    content = _json(read_answer(frame, CHANGED).body)
+    if not isinstance(content, dict):
+        raise GatewayError("protocol", "what has changed is no object")
+    return content
+
+
 def read_welcome(answer: Answer) -> dict[str, Any]:
     content = _json(answer.body)
     if not isinstance(content, dict):
@@ -317,6 +349,8 @@ def read_rows(answer: Answer, statements: Sequence[Statement]) -> list[Rows]:
 
 def _read_rows(reader: _Reader, statement: Statement) -> Rows:
     (count,) = reader.unpack(_LENGTH)
+    if count and not statement.returns:  # of which a few bytes could tell of billions
+        raise GatewayError("protocol", f"{count} rows of statement {statement.name}, which gives none")
     return [values(statement.returns, [reader.value() for _ in statement.returns]) for _ in range(count)]
 
 

@@ -27,6 +27,7 @@ R = TypeVar("R")
 Talk = Generator[bytes | Pause, bytes, R]  # frames to send, for each its answer; a pause is answered with b""
 
 DIGEST_AT_ONCE: Final = 4 << 20  # bytes of blocks in one request
+_TEXTS: Final = ("name", "title", "role", "head")  # of a tenant; the rest of it are numbers
 _NUMBERS: Final = (1 << 32) - 1  # of requests and of transactions, from 1 on
 
 
@@ -266,6 +267,9 @@ def _groups(blocks: Sequence[Data]) -> Iterator[list[Data]]:
 def _welcome(content: dict[str, Any]) -> Welcome:
     try:
         fields = content["tenant"]
+        wrong = [name for name in fields if name != "visible" and type(fields[name]) is not (str if name in _TEXTS else int)]
+        if wrong or fields["block_size"] < 1:
+            raise ValueError(f"a sensible {wrong[0] if wrong else 'block_size'}")
         tenant = TenantInfo(**fields | {"visible": tuple((int(lo), int(hi)) for lo, hi in fields["visible"])})
         return Welcome(tenant, bool(content["read_only"]), bool(content["upkeep"]))
     except (KeyError, TypeError, ValueError) as error:

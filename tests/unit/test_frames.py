@@ -81,7 +81,7 @@ def test_a_batch_byte_by_byte() -> None:
 
 
 @settings(max_examples=60)
-@given(st.data(), st.lists(st.sampled_from(sorted(VALUES)), max_size=5))
+@given(st.data(), st.lists(st.sampled_from(sorted(VALUES)), min_size=1, max_size=5))
 def test_rows_come_out_as_they_went_in(data: st.DataObject, returns: list[str]) -> None:
     statement = Statement("toy", "", returns=tuple(returns))
     rows = data.draw(st.lists(st.tuples(*(st.none() | VALUES[name] for name in returns)), max_size=4))
@@ -202,12 +202,19 @@ def test_what_is_no_request_is_a_protocol_error(frame: bytes) -> None:
 
 
 def test_frames_beyond_the_limits_are_too_large() -> None:
-    for frame in (b"\0" * (frames.REQUEST_MAX + 1), b"\0\0\0\x0c\x02\0\0\0\x01\0\0\0\x01\0\x01\x01"):  # the second: 257 statements
+    many = b"\0\0\0\x10\x02\0\0\0\x01\0\0\0\x01\0\0\x01\x01s\0\x41"  # 65 values
+    for frame in (b"\0" * (frames.REQUEST_MAX + 1), b"\0\0\0\x0c\x02\0\0\0\x01\0\0\0\x01\0\x01\x01", many, frames.hello(1, "x" * 5000)):
         with pytest.raises(GatewayError) as raised:
             frames.read_request(frame)
         assert raised.value.code == "too-large"
     with pytest.raises(ValueError, match="too many for one batch"):
         frames.batch(1, 1, [Statement("s", "", ("bytea",), tenant=False)(bytes(frames.REQUEST_MAX))], begin=True, commit=True, durable=False)
+
+
+def test_no_rows_come_of_a_statement_that_gives_none() -> None:
+    answer = frames.read_answer(b"\0\0\0\x0b\x82\0\0\0\x01\0\x01\xff\xff\xff\xff", frames.ROWS)
+    with pytest.raises(GatewayError, match="4294967295 rows of statement s, which gives none"):
+        frames.read_rows(answer, [Statement("s", "", (), tenant=False)])
 
 
 @given(st.lists(st.integers(0, 30), max_size=5), st.data())

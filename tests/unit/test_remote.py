@@ -85,7 +85,9 @@ def test_the_welcome_tells_whom_the_gateway_serves() -> None:
     assert gateway.asked == [("hello", "tarbox")]
 
 
-@pytest.mark.parametrize("broken", [{}, {"tenant": {}}, {**WELCOME, "tenant": {**WELCOME["tenant"], "visible": 3}}, {**WELCOME, "tenant": {"more": 1}}])  # type: ignore[dict-item]
+@pytest.mark.parametrize("broken", [{}, {"tenant": {}}, {**WELCOME, "tenant": {"more": 1}}, *(
+    {**WELCOME, "tenant": {**WELCOME["tenant"], name: value}}  # type: ignore[dict-item]
+    for name, value in (("visible", 3), ("block_size", 0), ("block_size", "4096"), ("layer", None), ("layer", True), ("head", 1)))])  # fmt: skip
 def test_a_welcome_that_makes_no_sense_is_refused(broken: dict[str, Any]) -> None:
     gateway = Gateway()
     gateway.welcome = broken

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tarbox_core import binary
 from tarbox_core.binary import OIDS
 from tarbox_core.drivers.codec import Plan, accepts, row_decoder
 from tarbox_core.effects import Statement
@@ -78,6 +79,15 @@ def test_a_multirange_is_encoded_once_for_the_same_tuple_and_anew_for_a_list() -
     assert bound("int8multirange", growing) != first
     for start in range(2000):  # ids are used again once a tuple is gone
         assert bound("int8multirange", ((start, start + 1),))[-34:-26] == start.to_bytes(8)
+
+
+def test_long_multiranges_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They may be a stranger's, who could fill the memory with them."""
+    known: dict[int, Any] = {}
+    monkeypatch.setattr(binary, "_known_ranges", known)
+    for length in (1, 100_000):
+        bound("int8multirange", tuple((n, n + 1) for n in range(length)))
+    assert len(known) == 1
 
 
 def data_row(*columns: bytes | None) -> memoryview:
