@@ -24,7 +24,7 @@ class MountDoor(CoreDoor):
     """The mount of the main branch; its verbs of trees are the kernel's."""
 
     def __init__(self, tenant: Tenant, folder: Path) -> None:
-        super().__init__(tenant, MAIN, alone=False)
+        super().__init__(tenant, MAIN, tenant.session(alone=False))
         self._folder = os.fsencode(folder)
         self.unlink, self.rmdir = (lambda path: os.unlink(self._at(path))), (lambda path: os.rmdir(self._at(path)))
         self.mkdir = lambda path, mode: os.mkdir(self._at(path), mode)
@@ -117,7 +117,7 @@ class MountScene:
         self.mount.start()
 
     def open_doors(self, branch: str) -> list[CoreDoor]:
-        return [MountDoor(self.tenant, self.mount.path) if branch == MAIN else CoreDoor(self.tenant, branch, alone=False)]
+        return [MountDoor(self.tenant, self.mount.path) if branch == MAIN else CoreDoor(self.tenant, branch, self.tenant.session(branch=branch, alone=False))]
 
     def finish(self) -> None:
         try:
