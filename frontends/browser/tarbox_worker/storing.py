@@ -1,0 +1,193 @@
+"""Putting whole files into the tree: from the page, or from another place or layer of the tree. Nobody sees half a file.
+
+What is short goes in one operation. What is long is written beside its place, piece by piece, each an operation that may be
+run again when the connection was lost, and then takes the place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import random
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final, NamedTuple, Protocol
+
+from tarbox_core.client.opening import Mode, opened
+from tarbox_core.client.visit import Visit
+from tarbox_core.effects import Op, within
+from tarbox_core.errors import ConnectionLost, FsError, TarboxError
+from tarbox_core.file import OpenFile
+from tarbox_core.types import RENAME_NOREPLACE, Attr
+from tarbox_worker.door import Door
+from tarbox_worker.trees import PIECE, about
+from tarbox_worker.values import Conflict, raw, version
+
+NEW_FILE: Final = 0o666
+
+Progress = Callable[[int, int], None]  # bytes done, of how many
+
+
+class Source(Protocol):
+    """Bytes that are read piece by piece."""
+
+    @property
+    def size(self) -> int: ...
+    async def read(self, offset: int, length: int) -> bytes: ...
+
+
+class Marks(NamedTuple):
+    """What a file gets beside its content; None: as new files do."""
+
+    mode: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+    mtime: int | None = None  # ns
+
+
+def marks_of(attr: Attr) -> Marks:
+    return Marks(attr.mode & 0o7777, attr.uid, attr.gid, attr.mtime)
+
+
+def beside(path: str) -> str:
+    """A name that nobody else uses, in the same directory."""
+    return f"{path.rstrip('/').rpartition('/')[0]}/.tarbox-{random.getrandbits(64):016x}"
+
+
+async def save(door: Door, path: str, data: bytes, seen: str | None, replace: bool) -> Attr:
+    """Make a file's content this, and the file where there is none. `seen`: the version that it must be of (Conflict);
+    without `replace` there must be none (EEXIST)."""
+    where = raw(path)
+    with about(path):
+        try:
+            return await door.change(lambda v: _save(v, where, data, seen, replace), again=seen is None and replace)
+        except ConnectionLost:
+            if seen is None or not await _holds(door, where, data):
+                raise
+            return await door.read(lambda v: v.attr(where))
+
+
+def _save(v: Visit, path: bytes, data: bytes, seen: str | None, replace: bool) -> Op[Attr]:
+    handle = yield from opened(v, path, Mode(write=True, make=seen is None, exclusive=not replace and seen is None, binary=True))
+    if seen is not None:
+        if isinstance(handle, OpenFile):
+            yield from handle.end()  # from here on nobody else changes it
+        if version(handle.attr()) != seen:
+            raise Conflict(f"{path.decode('utf-8', 'replace')}: changed since it was read")
+    if handle.attr().size:
+        yield from within(handle.truncate(v.caller, 0))
+    yield from _written(v, handle.ino, handle.write(v.caller, 0, data), len(data))
+    yield from within(handle.release(v.caller))
+    return (yield from v.fs.getattr(handle.ino))
+
+
+def _written(v: Visit, ino: int, write: Op[int], size: int) -> Op[None]:
+    if (yield from within(write)) < size:
+        raise FsError(errno.EFBIG, ino)
+
+
+async def _holds(door: Door, path: bytes, data: bytes) -> bool:
+    """Whether a file has this content: whether what nobody was told the outcome of took effect."""
+
+    def op(v: Visit) -> Op[bytes]:
+        handle = yield from opened(v, path, Mode(read=True, binary=True))
+        content = yield from within(handle.read(v.caller, 0, len(data) + 1))
+        yield from handle.release(v.caller)
+        return content
+
+    return await door.read(op) == data
+
+
+async def store(door: Door, path: str, source: Source, marks: Marks, *, replace: bool, progress: Progress) -> None:
+    """Make a file of a source. Without `replace` there must be nothing (EEXIST)."""
+    size = source.size
+    with about(path):
+        if size <= PIECE:
+            data = await source.read(0, size)
+            await door.change(lambda v: _whole(v, raw(path), data, marks, replace), again=replace)
+            progress(size, size)
+            return
+        scratch = beside(path)
+        ino = await door.change(lambda v: _begin(v, raw(path), raw(scratch), marks, replace))
+        try:
+            for offset in range(0, size, PIECE):
+                progress(offset, size)
+                data = await source.read(offset, min(PIECE, size - offset))
+                await door.change(lambda v: _piece(v, raw(scratch), offset, data), again=True)  # noqa: B023
+            if marks.mtime is not None:
+                await door.change(lambda v: _marked(v, ino, Marks(mtime=marks.mtime)), again=True)
+            await _take_place(door, raw(scratch), raw(path), ino, replace)
+        except BaseException:
+            with suppress(TarboxError):
+                await asyncio.shield(door.change(lambda v: unlink(v, raw(scratch)), again=True))
+            raise
+        progress(size, size)
+
+
+def _whole(v: Visit, path: bytes, data: bytes, marks: Marks, replace: bool) -> Op[None]:
+    mode = Mode(write=True, make=True, truncate=True, exclusive=not replace, binary=True)
+    handle = yield from opened(v, path, mode, NEW_FILE if marks.mode is None else marks.mode)
+    yield from _written(v, handle.ino, handle.write(v.caller, 0, data), len(data))
+    ino = handle.ino
+    if any(mark is not None for mark in marks):
+        yield from within(handle.release(v.caller))
+        yield from _marked(v, ino, marks)
+    else:
+        yield from handle.release(v.caller)
+
+
+def _marked(v: Visit, ino: int, marks: Marks) -> Op[Attr]:
+    return v.fs.setattr(v.caller, ino, mode=marks.mode, uid=marks.uid, gid=marks.gid, mtime=marks.mtime)
+
+
+def _begin(v: Visit, path: bytes, scratch: bytes, marks: Marks, replace: bool) -> Op[int]:
+    """An empty file beside the place, with the marks of what it is to replace where it is given none."""
+    there = yield from present(v, path)
+    if there is not None:
+        if there.is_dir or not replace:
+            raise FsError(errno.EISDIR if there.is_dir and replace else errno.EEXIST, path)
+        if marks.mode is None:
+            marks = marks._replace(mode=there.mode & 0o7777, uid=there.uid, gid=there.gid)
+    handle = yield from opened(v, scratch, Mode(write=True, make=True, exclusive=True, binary=True))
+    ino = handle.ino
+    yield from within(handle.release(v.caller))
+    marks = marks._replace(mtime=None)  # writing sets it
+    if any(mark is not None for mark in marks):
+        yield from within(_marked(v, ino, marks))
+    return ino
+
+
+def present(v: Visit, path: bytes, *, follow: bool = False) -> Op[Attr | None]:
+    """What stands at a path, if anything."""
+    try:
+        return (yield from within(v.attr(path, follow=follow)))
+    except FsError as error:
+        if error.errno != errno.ENOENT:
+            raise
+        return None
+
+
+def _piece(v: Visit, path: bytes, offset: int, data: bytes) -> Op[None]:
+    handle = yield from opened(v, path, Mode(write=True, binary=True))
+    yield from _written(v, handle.ino, handle.write(v.caller, offset, data), len(data))
+    yield from handle.release(v.caller)
+
+
+async def _take_place(door: Door, scratch: bytes, path: bytes, ino: int, replace: bool) -> None:
+    flags = 0 if replace else RENAME_NOREPLACE
+    try:
+        await door.change(lambda v: rename(v, scratch, path, flags))
+    except ConnectionLost:
+        there = await door.read(lambda v: present(v, path))
+        if there is None or there.ino != ino:
+            raise
+
+
+def rename(v: Visit, source: bytes, target: bytes, flags: int) -> Op[None]:
+    here, there = (yield from v.place(source)), (yield from v.place(target))
+    yield from v.fs.rename(v.caller, *here, *there, flags)
+
+
+def unlink(v: Visit, path: bytes) -> Op[None]:
+    where = yield from v.place(path)
+    yield from v.fs.unlink(v.caller, *where)

@@ -1,0 +1,87 @@
+"""Content on its way out of the tree: a file, or directories as a zip archive. What goes in is `storing`'s."""
+
+from __future__ import annotations
+
+import time
+import zipfile
+from collections.abc import Callable
+from typing import Final
+
+from tarbox_core.types import Attr
+from tarbox_worker.door import Door
+from tarbox_worker.storing import Progress
+from tarbox_worker.trees import PIECE, File, Found, find
+
+Sink = Callable[[bytes], object]
+
+_LEVEL: Final = 3  # of compression: more costs a WebAssembly build more time than it saves
+_FIRST: Final = 315532800  # 1980, before which an archive knows no times
+
+
+async def download(door: Door, path: str, layer: str | None, sink: Sink, progress: Progress) -> int:
+    """The content of a file; its size. Conflict where it changes meanwhile."""
+    found = await find(door, path, layer)
+    async with found.opened(found.attr) as file:
+        await _pour(file, sink, lambda done: progress(done, file.size))
+        return file.size
+
+
+async def _pour(file: File, sink: Sink, progress: Callable[[int], None]) -> None:
+    for offset in range(0, file.size, PIECE):
+        progress(offset)
+        sink(await file.read(offset, PIECE))
+    progress(file.size)
+
+
+async def archive(door: Door, paths: list[str], layer: str | None, sink: Sink, progress: Progress) -> int:
+    """A zip archive of files and directories with all below them, each under its last name; how many bytes of content."""
+    wanted: list[tuple[str, Found, Attr]] = []
+    for path in paths:
+        found = await find(door, path, layer, follow=False)
+        name = path.rstrip("/").rpartition("/")[2]
+        if name:
+            wanted.append((name, found, found.attr))
+        if found.attr.is_dir:
+            wanted += [(f"{name}/{below}".lstrip("/"), found, attr) async for below, attr in found.below()]
+    total = sum(attr.size for _, _, attr in wanted if attr.is_reg)
+    done = 0
+    with zipfile.ZipFile(_Out(sink), "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL) as made:
+        for name, found, attr in wanted:
+            member = _member(name, attr)
+            if attr.is_reg:
+                async with found.opened(attr) as file:
+                    with made.open(member, "w", force_zip64=attr.size >= 1 << 31) as out:
+                        await _pour(file, out.write, lambda part: progress(done + part, total))  # noqa: B023
+                done += attr.size
+            elif attr.is_dir:
+                made.writestr(member, b"")
+            elif attr.is_symlink:
+                made.writestr(member, await found.target(attr.ino))
+    return total
+
+
+def _member(name: str, attr: Attr) -> zipfile.ZipInfo:
+    shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    made = zipfile.ZipInfo(shown + "/" * attr.is_dir, time.gmtime(max(attr.mtime // 10**9, _FIRST))[:6])
+    made.create_system = 3  # Unix, for the mode
+    made.external_attr = attr.mode << 16 | 0x10 * attr.is_dir
+    made.compress_type = zipfile.ZIP_DEFLATED if attr.is_reg else zipfile.ZIP_STORED
+    return made
+
+
+class _Out:
+    """A file that is only written."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+
+    def write(self, data: bytes, /) -> int:
+        if data:
+            self._sink(bytes(data))
+        return len(data)
+
+    def flush(self) -> None:
+        """Nothing waits here."""
+
+    def close(self) -> None:
+        """Nothing is to be closed."""

@@ -1,0 +1,163 @@
+"""A tree as work of many operations sees it: found once by its path, then walked by inode numbers, as it stood when it was found.
+
+Not here: changing anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Final, NamedTuple, TypeVar
+
+from tarbox_core.client.visit import Visit
+from tarbox_core.control_nodes import NAME, TREE
+from tarbox_core.effects import Op
+from tarbox_core.errors import FsError
+from tarbox_core.handles import DirHandle, FileHandle
+from tarbox_core.types import Attr, Entry
+from tarbox_worker.door import Door
+from tarbox_worker.values import Conflict, raw, text
+
+R = TypeVar("R")
+
+PAGE: Final = 1024  # entries of a directory read at once
+PIECE: Final = 4 << 20  # bytes of content read, or written, in one operation
+TOGETHER: Final = 4  # operations at a time, of the 8 that a gateway has open
+
+
+async def together(works: Iterable[Callable[[], Awaitable[R]]]) -> list[R]:
+    """Do all, some at a time; their results in order. The first failure ends what runs."""
+    left = enumerate(works)
+    results: dict[int, R] = {}
+
+    async def worker() -> None:
+        for number, work in left:
+            results[number] = await work()
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(TOGETHER):
+                group.create_task(worker())
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    return [results[number] for number in range(len(results))]
+
+
+@contextmanager
+def about(path: str) -> Iterator[None]:
+    """A failure inside names this path, however the core came upon it."""
+    try:
+        yield
+    except FsError as error:
+        raise FsError(error.errno, path) from error
+
+
+def at(path: str, layer: str | None) -> bytes:
+    """Where a path is found: in the tree as it is now, or as of a layer, by its name or the beginning of its id."""
+    if layer is None:
+        return raw(path)
+    return b"/".join((b"", NAME, *TREE, layer.encode("utf-8", "surrogateescape"))) + raw(path)
+
+
+class Found(NamedTuple):
+    """What stands at a path. `path` as the page gave it."""
+
+    door: Door
+    visit: Visit
+    path: str
+    attr: Attr
+
+    async def entries(self, ino: int) -> list[Entry]:
+        """All of a directory of this tree but "." and ".."."""
+        listing = Listing(self, await self.door.run(lambda: self.visit.fs.opendir(self.visit.caller, ino)))
+        found: list[Entry] = []
+        while listing.more:
+            found += await listing.read(PAGE)
+        return found
+
+    async def target(self, ino: int) -> bytes:
+        """Where a symbolic link leads."""
+        return await self.door.run(lambda: self.visit.fs.readlink(self.visit.caller, ino))
+
+    @asynccontextmanager
+    async def opened(self, attr: Attr) -> AsyncIterator[File]:
+        """A file of this tree, whose content must not change until the end: Conflict."""
+        v = self.visit
+        handle = await self.door.run(lambda: v.fs.open(v.caller, attr.ino))
+        try:
+            yield File(self, handle)
+            after = await self.door.run(lambda: v.fs.getattr(attr.ino))
+            if (after.ctime, after.size) != (handle.attr().ctime, handle.attr().size):
+                raise Conflict(f"{self.path}: changed while it was read")
+        finally:
+            await asyncio.shield(self.door.run(lambda: handle.release(v.caller)))
+
+    async def below(self) -> AsyncIterator[tuple[str, Attr]]:
+        """What is in it, directories before what is in them: (path from here, attributes)."""
+        left = [("", self.attr.ino)]
+        while left:
+            folder, ino = left.pop()
+            entries = await self.entries(ino)
+            for entry in entries:
+                yield folder + text(entry.name), attributes(entry)
+            left += [(f"{folder}{text(entry.name)}/", entry.ino) for entry in reversed(entries) if attributes(entry).is_dir]
+
+
+def attributes(entry: Entry) -> Attr:
+    assert entry.attr is not None  # they were read with the names
+    return entry.attr
+
+
+async def find(door: Door, path: str, layer: str | None = None, *, follow: bool = True) -> Found:
+    """ENOENT and its kin name the path as it was given."""
+    where = at(path, layer)
+
+    def op(v: Visit) -> Op[Found]:
+        attr = yield from v.attr(where, follow=follow)
+        return Found(door, v, path, attr)
+
+    with about(path):
+        return await door.read(op)
+
+
+class File:
+    """An open file, as a source of bytes."""
+
+    def __init__(self, found: Found, handle: FileHandle) -> None:
+        self._found = found
+        self._handle = handle
+        self.size = handle.attr().size
+
+    async def read(self, offset: int, length: int) -> bytes:
+        return await self._found.door.run(lambda: self._handle.read(self._found.visit.caller, offset, length))
+
+
+class Listing:
+    """A directory that is read page by page: what is made or removed meanwhile shows or does not, all else once."""
+
+    def __init__(self, found: Found, handle: DirHandle) -> None:
+        self._found = found
+        self._handle = handle
+        self._offset = 2  # behind "." and ".."
+        self.more = True
+
+    async def read(self, limit: int) -> list[Entry]:
+        """The next entries, with attributes; `more` says whether others may follow."""
+        entries: list[Entry] = []
+        while self.more and len(entries) < limit:
+            page = await self._found.door.run(lambda: self._page(limit - len(entries)))  # noqa: B023
+            self.more = bool(page)
+            if page:
+                entries += page
+                self._offset = page[-1].offset
+        return entries
+
+    def _page(self, limit: int) -> Op[list[Entry]]:
+        v = self._found.visit
+        page = yield from self._handle.read(v.caller, self._offset, limit)
+        full = []
+        for entry in page:
+            attr = entry.attr if entry.attr is not None else (yield from v.fs.getattr(entry.ino))
+            full.append(entry._replace(attr=attr))
+        return full
