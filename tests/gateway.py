@@ -42,9 +42,9 @@ def through_gateway(tenant: Tenant, grant: Grant = WRITING, *, limits: Limits = 
 class Talker:
     """A client that says what it likes, frame by frame."""
 
-    def __init__(self, exchange: Callable[[bytes], bytes]) -> None:
+    def __init__(self, exchange: Callable[[bytes], bytes], first: int = 1) -> None:
         self._exchange = exchange
-        self._numbers = itertools.count(1)
+        self._numbers = itertools.count(first)
 
     def say(self, transaction: int, *queries: Query, begin: bool = False, commit: bool = False, durable: bool = False) -> list[Rows]:
         """A batch's rows; raises the error that is answered."""

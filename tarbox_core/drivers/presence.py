@@ -103,15 +103,17 @@ class Presence:
     """This door's own lock, and its ear. Not for several threads, but for `pid`, `quiet` and `abort`.
 
     `attentive`: the door runs its operations one after the other, and what is heard goes to `changed_elsewhere` as soon as the
-    one in work is over. Then, as long as it hears, the session keeps more in mind.
+    one in work is over. Then, as long as it hears, the session keeps more in mind. `told` hears all at once, and from whom (the id
+    of a session); for a door that stands in for several.
     """
 
-    def __init__(self, dsn: Dsn, fs: Filesystem, *, attentive: bool = False) -> None:
+    def __init__(self, dsn: Dsn, fs: Filesystem, *, attentive: bool = False, told: Callable[[int, Changes], None] | None = None) -> None:
         self._dsn = dsn
         self._fs = fs
         self._wire: Wire | None = None
         self._deaf = False  # since the last connection was lost
         self._attentive = attentive
+        self._told = told
         self._asked: tuple[int, int] | None = None  # who wants quiet, and the number to answer with
         self.pid = 0  # of the connection that is seen by others
 
@@ -157,9 +159,13 @@ class Presence:
                 elif what in ("0", "1"):
                     names = names or what == "1"
                     inos.update(map(int, numbers))
+                    if self._told is not None:
+                        self._told(int(who), Changes(frozenset(map(int, numbers)), names=what == "1"))
                 else:
                     moved = moved or what == "2"
                     self._heed(int(who), what, [int(number) for number in numbers])
+                    if self._told is not None and what == "2":
+                        self._told(int(who), Changes(moved=True))
                 heard = wire.wait_notification(0)
         return Changes(frozenset(inos), names, moved, lost)
 

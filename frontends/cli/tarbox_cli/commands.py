@@ -44,6 +44,7 @@ _TRANSFER: Final = "Between this host and a tenant"
 _HISTORY: Final = "Layers, history and audit"
 _MOUNTS: Final = "Mounts"
 _GUESTS: Final = "WebAssembly"
+_BROWSER: Final = "Browser"
 _CARE: Final = "Care"
 _SETTINGS: Final = "Settings"
 
@@ -92,6 +93,10 @@ COMMANDS: Final = (
     Command("wasi run", _GUESTS, "wasi", "run a WASI program on a tenant's tree", "tarbox wasi run --tenant myagent --dir /data prog.wasm /data/a.txt"),
     Command("wasi exec", _GUESTS, "guest", "run one of these commands inside WebAssembly, without a password", "tarbox wasi exec --tenant myagent -- ls -l /"),
     Command("wasi shell", _GUESTS, "guest", "run commands from a shell inside WebAssembly", "tarbox wasi shell --tenant myagent"),
+    Command("serve", _BROWSER, "serving", "serve the explorer, a page for browsers", "tarbox serve --tenant myagent --open"),
+    Command("token create", _BROWSER, "serving", "make a token, which opens a tenant without a password", "tarbox token create --tenant myagent --ttl 8h"),
+    Command("token list", _BROWSER, "serving", "list the tokens, and the sessions of browsers", "tarbox token list --tenant myagent"),
+    Command("token revoke", _BROWSER, "serving", "end tokens, and the sessions that came from them", "tarbox token revoke 7"),
     Command("fsck", _CARE, "maintenance", "check a tenant, and repair it", "tarbox fsck --tenant myagent --repair"),
     Command("gc", _CARE, "maintenance", "remove stored blocks that nothing uses any more", "tarbox gc --tenant myagent"),
     Command("database status", _CARE, "maintenance", "tell whether the embedded PostgreSQL runs", "tarbox database status"),

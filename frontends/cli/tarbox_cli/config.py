@@ -181,6 +181,13 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True)
+class Token:
+    """`secret` is the servers' own: what is stored of a token depends on it."""
+
+    secret: str = field(default="", repr=False, metadata={"parse": text})
+
+
+@dataclass(frozen=True, slots=True)
 class NativeMount:
     """A host directory at a path of the tree. `source` may contain {tenant_id}."""
 
@@ -208,6 +215,7 @@ class Config:
     cache: Cache = Cache()
     audit: Audit = Audit()
     layer: Layer = Layer()
+    token: Token = Token()
     native_mounts: tuple[NativeMount, ...] = ()
     file: str | None = None  # the configuration file that was read
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)  # of what is not a default
@@ -222,11 +230,11 @@ class Config:
             for item in fields(part):  # type: ignore[arg-type]
                 key = f"{name}.{item.name}"
                 value = getattr(part, item.name)
-                yield Source(key, redacted(value) if key == "database.url" and value else value, self.origins.get(key, "default"))
+                yield Source(key, _HIDING[key](value) if key in _HIDING and value else value, self.origins.get(key, "default"))
 
 
 _TOP: Final = ("tenant", "branch")  # settings outside of sections
-_SECTIONS: Final[Mapping[str, type[Any]]] = {"database": Database, "filesystem": Files, "cache": Cache, "audit": Audit, "layer": Layer}
+_SECTIONS: Final[Mapping[str, type[Any]]] = {"database": Database, "filesystem": Files, "cache": Cache, "audit": Audit, "layer": Layer, "token": Token}
 _LOGIN: Final[dict[str, Callable[[object], Any]]] = {"host": text, "port": whole, "database": text, "user": text, "password": text}
 
 
@@ -295,7 +303,7 @@ def _parsed(parse: Callable[[object], T], key: str, raw: object, origin: str) ->
     try:
         return parse(raw)
     except ValueError as error:
-        secret = key in ("database.password", "database.url")
+        secret = key == "database.password" or key in _HIDING
         raise ConfigError(f"{origin}: {key}: {error}" + ("" if secret else f", not {_shown(raw)}")) from None
 
 
@@ -483,3 +491,6 @@ def redacted(url: str) -> str:
     # Up to the last "@": a password in which one was forgotten to be encoded stays hidden, too.
     shown = re.sub(r"://([^:@/]*):.*@", r"://\1:***@", url, count=1)
     return re.sub(r"([?&](?:ssl)?password)=[^&]*", r"\1=***", shown)
+
+
+_HIDING: Final[Mapping[str, Callable[[str], str]]] = {"database.url": redacted, "token.secret": lambda _: "***"}  # settings as they may be shown

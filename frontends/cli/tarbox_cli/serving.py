@@ -1,0 +1,198 @@
+"""Commands for who comes without a database password: serve, token create, list and revoke. What serves is tarbox_browser's."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from typing import TYPE_CHECKING
+
+from tarbox_cli.arguments import count, seconds, tenant_name
+from tarbox_cli.output import Output, complain, iso, local
+from tarbox_cli.session import administer, database_url, settings
+from tarbox_cli.users import whoever
+from tarbox_core.errors import TarboxError, TenantError
+from tarbox_core.types import TenantInfo
+
+if TYPE_CHECKING:
+    from tarbox_browser.running import Started
+    from tarbox_cli.commands import Verbs
+    from tarbox_core.drivers.sync import SyncDriver
+    from tarbox_core.tokens import Token
+
+_NEEDED = ("anyio", "starlette", "uvicorn", "websockets")
+_DAY = 86400.0
+
+
+def _port(word: str) -> int:
+    number = 0 if word == "0" else count(word)
+    if number > 65535:
+        raise ArgumentTypeError(f"{word!r} is not a port: 0 to 65535")
+    return number
+
+
+# --- serve
+
+
+def serve_arguments(parser: ArgumentParser) -> None:
+    whom = parser.add_argument_group("what is served", conflict_handler="resolve")  # this --tenant instead of every command's
+    whom.add_argument("--tenant", dest="tenants", metavar="NAME", type=tenant_name, action="append", help="a tenant; may be given several times (all)")
+    parser.add_argument("--host", metavar="ADDRESS", default="127.0.0.1", help="where to listen (127.0.0.1); elsewhere only with TARBOX_TOKEN_SECRET")
+    parser.add_argument("--port", metavar="PORT", type=_port, help="the port; 0 for any that is free (7860, or the next that is free)")
+    parser.add_argument("--origin", dest="origins", metavar="URL", action="append", default=[], help="what browsers call it, as in https://files.example.org")
+    parser.add_argument("--read-only", "-r", action="store_true", help="the link changes nothing")
+    parser.add_argument("--open", action="store_true", help="open the link in this machine's browser")
+
+
+def serve(options: Namespace, out: Output) -> int:
+    try:
+        from tarbox_browser import running
+    except ImportError as error:
+        if error.name not in _NEEDED:
+            raise
+        raise TarboxError(f"{error.name} is not installed, without which no page is served: pip install 'tarbox[browser]'") from None
+    from tarbox_core.drivers.dsn import parse_url
+
+    config = settings(options)
+
+    wanted = options.tenants or ([config.tenant] if config.tenant else [])
+    with administer(options) as driver:
+        served = _tenants(driver, wanted)
+    house = running.House(
+        parse_url(database_url(config), os.environ), tuple(served), whoever().caller, key=config.token.secret, branch=config.branch, audit=config.audit.enabled,
+    )
+
+    def ready(started: Started) -> None:
+        if options.json:
+            out.json({"url": started.link, "origin": started.origin, "tenants": [info.name for info in served], "read_only": options.read_only})
+        else:
+            out.line(f"{' and '.join([', '.join(names[:-1]), names[-1]] if len(names) > 1 else names)}: {started.link}")
+            out.line("The link is good for one browser, within an hour. Ctrl-C ends the server.")
+        out.flush()
+        if options.open:
+            _show(started.link)
+
+    names = [info.name for info in served]
+    logging.basicConfig(level=logging.WARNING, format="tarbox: %(message)s")
+    running.serve(house, ready=ready, host=options.host, port=options.port, origins=options.origins, read_only=options.read_only)
+    return 0
+
+
+def _tenants(driver: SyncDriver, wanted: list[str]) -> list[TenantInfo]:
+    """The tenants of these names, or all there are."""
+    from tarbox_core import tenant
+
+    if wanted:
+        return [driver.run(lambda: tenant.info(name)) for name in dict.fromkeys(wanted)]  # noqa: B023
+    known = driver.run(tenant.listing)
+    if not known:
+        raise TenantError("there is no tenant yet: make one with `tarbox tenant create NAME`")
+    return known
+
+
+def _show(link: str) -> None:
+    import webbrowser
+
+    try:
+        opened = webbrowser.open(link)
+    except webbrowser.Error:
+        opened = False
+    if not opened:
+        complain("no browser is found here: open the link in one")
+
+
+# --- token create
+
+
+def create_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--read-only", "-r", action="store_true", help="it changes nothing")
+    parser.add_argument("--ttl", metavar="TIME", type=seconds, default=_DAY, help="for how long it is good, as in 30m, 8h or 90d; a year at most (1d)")
+    parser.add_argument("--name", metavar="TEXT", default="", help="what it is for, in `token list` and in the audit")
+
+
+def create(options: Namespace, out: Output) -> int:
+    from tarbox_cli.session import tenant_of
+    from tarbox_core import tenant, tokens
+
+    config = settings(options)
+    name = tenant_of(config, database_url(config))
+    shown = tokens.secret(secrets.token_bytes(tokens.RANDOM_BYTES))
+    digest = tokens.hashed(shown, config.token.secret)
+    with administer(options) as driver:
+        info = driver.run(lambda: tenant.info(name))
+        (new,) = driver.run(
+            lambda: tokens.create(
+                [info], digest, seconds=max(1, round(options.ttl)), caller=whoever().caller, name=options.name, read_only=options.read_only
+            ), durable=True,
+        )  # fmt: skip
+    if options.json:
+        out.json({"id": new.id, "token": shown, "tenant": name, "name": options.name, "read_only": options.read_only, "expires_at": iso(new.expires_at)})
+    else:
+        out.line(shown)
+    return 0
+
+
+# --- token list
+
+
+def list_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--all", "-a", action="store_true", help="also those that are expired, revoked or spent")
+
+
+def list_(options: Namespace, out: Output) -> int:
+    from tarbox_core import tenant, tokens
+
+    name = settings(options).tenant
+    with administer(options) as driver:
+        of = None if name is None else driver.run(lambda: tenant.info(name)).id
+        known = driver.run(lambda: tokens.listing(of))
+    found = [token for token in known if options.all or token.state == "good"]
+    if options.json:
+        out.json([_described(token) for token in found])
+    elif found:
+        head = ("ID", "TENANT", "KIND", "MAY", "STATE", "EXPIRES", "LAST USED", "NAME")
+        out.table(head, [_row(token) for token in found])
+    return 0
+
+
+def _row(token: Token) -> tuple[str, ...]:
+    used = "-" if token.used_at is None else local(token.used_at)
+    return (
+        str(token.id), token.tenant_name, token.kind, "read" if token.read_only else "write", token.state, local(token.expires_at), used, token.name,
+    )  # fmt: skip
+
+
+def _described(token: Token) -> dict[str, object]:
+    return {
+        "id": token.id, "tenant": token.tenant_name, "kind": token.kind, "name": token.name, "read_only": token.read_only, "state": token.state,
+        "parent": token.parent, "uid": token.uid, "created_at": iso(token.created_at), "expires_at": iso(token.expires_at),
+        "used_at": None if token.used_at is None else iso(token.used_at),
+    }  # fmt: skip
+
+
+# --- token revoke
+
+
+def revoke_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("ids", metavar="ID", type=count, nargs="+", help="as `tarbox token list` shows it")
+
+
+def revoke(options: Namespace, out: Output) -> int:
+    from tarbox_core import tokens
+
+    ended: list[int] = []
+    with administer(options) as driver:
+        for ident in options.ids:
+            ended += driver.run(lambda: tokens.revoke(ident, whoever().caller), durable=True)  # noqa: B023
+    if options.json:
+        out.json({"revoked": ended})
+    else:
+        out.line(f"revoked: {', '.join(map(str, ended))}")
+    return 0
+
+
+VERBS: Verbs = {
+    "serve": (serve_arguments, serve), "token create": (create_arguments, create), "token list": (list_arguments, list_),
+    "token revoke": (revoke_arguments, revoke),
+}  # fmt: skip
