@@ -11,6 +11,7 @@ import pytest
 
 import tarbox_core
 from tarbox_core.client.tree import Tree
+from tarbox_core.drivers import wire as wires
 from tarbox_core.drivers.dsn import parse_url
 from tarbox_core.drivers.presence import Presence, doors
 from tarbox_core.drivers.sync import SyncDriver
@@ -19,6 +20,7 @@ from tarbox_core.effects import Op, Statement, many, run
 from tarbox_core.errors import ConnectionLost, LayerError, RetryableError
 from tests.conftest import PgServer
 from tests.pg.pooler import pooler
+from tests.pg.test_statements import STATEMENTS
 from tests.tenants import Tenant
 
 WHO = Statement("who", "select current_user::text, current_setting('enable_seqscan'), current_setting('synchronous_commit')", (), ("text", "text", "text"))
@@ -133,6 +135,13 @@ def test_such_a_loss_is_retryable_and_nothing_else(pooled: str) -> None:
     assert wire.execute([BACKEND()], begin=True, commit=True)[0]
     wire.close()
     other.close()
+
+
+def test_names_are_short_enough_for_the_server_and_tell_statements_apart() -> None:
+    names = [wires._shared_name(statement) for statement in STATEMENTS.values()]
+    assert max(len(name.encode()) for name in names) <= 63 and len(set(names)) == len(names)
+    other = Statement(WHO.name, WHO.sql + " ", WHO.params, WHO.returns), Statement(WHO.name, WHO.sql, WHO.params, (*WHO.returns, "text"))
+    assert len({wires._shared_name(statement) for statement in (WHO, *other)}) == 3
 
 
 def test_a_transaction_keeps_one_connection_and_rolls_back_whole(tree: Tree) -> None:

@@ -110,13 +110,18 @@ def reason(driver: Runner, why: str) -> str:
     return "the gateway cannot connect" if isinstance(driver, RemoteRunner) else why
 
 
-@pytest.fixture(params=["sync", "aio", "remote", "async remote"])
+OWN_SESSION = ["sync", "aio", "remote", "async remote"]
+
+
+@pytest.fixture(params=[*OWN_SESSION, "sync pooled", "aio pooled"])
 def make(request: pytest.FixtureRequest) -> Iterator[Callable[..., Runner]]:
     """Makes drivers of one kind; closes them."""
     with anyio.from_thread.start_blocking_portal() as portal:
         kinds: dict[str, Callable[..., Runner]] = {
             "sync": SyncDriver,
             "aio": partial(AioRunner, portal),
+            "sync pooled": partial(SyncDriver, pooled=True),
+            "aio pooled": partial(AioRunner, portal, pooled=True),
             "remote": RemoteRunner,
             "async remote": partial(AsyncRemoteRunner, portal),
         }
@@ -342,6 +347,7 @@ def test_a_deadlock_is_resolved_by_running_again(driver: Runner, pg_url: str) ->
     rival.close()
 
 
+@pytest.mark.parametrize("make", OWN_SESSION, indirect=True)  # pooled, a transaction begins with its settings, too late for a level
 def test_a_serialization_failure_is_resolved_by_running_again(driver: Runner, observer: Wire) -> None:
     """Write skew: another transaction reads and writes what this one is about to write and has read."""
     runs: list[int] = []
@@ -455,7 +461,7 @@ def test_a_connection_lost_at_the_commit_is_never_retried(make: Callable[..., Ru
     with Proxy(pg_server.socket) as proxy:
         driver = make(pg_url.replace("@/", f"@127.0.0.1:{proxy.port}/").partition("?")[0] + "?sslmode=disable")
         driver.run(lambda: finish(KEYS(), GET(1)))
-        proxy.mute(b"=commit\0" if how == "return" else (7777).to_bytes(8))
+        proxy.mute(b"commit\0" if how == "return" else (7777).to_bytes(8))
         cutter = threading.Thread(target=lambda: proxy.muted.wait(20) and proxy.cut())
         cutter.start()
         with pytest.raises(ConnectionLost) as raised:
@@ -492,6 +498,7 @@ def test_durable_commits_synchronously(driver: Runner) -> None:
     assert driver.run(lambda: many(KEYS())) == [(1,)]
 
 
+@pytest.mark.parametrize("make", OWN_SESSION, indirect=True)  # pooled, a role is taken when it is needed
 def test_the_sessions_work_under_the_role(make: Callable[..., Runner], pg_url: str, observer: Wire) -> None:
     observer.script("""create role "odd ' name" nologin; grant "odd ' name" to current_user""")
     assert make(pg_url, role="odd ' name").run(lambda: one(USER())) == ("odd ' name", "tarbox", "off")
