@@ -243,6 +243,8 @@ class OpenFile:
         if len(self.pieces) * self._s.block_size >= FLUSH_AT:
             yield from self.flush(caller)  # may be run again, and what follows must not
         if append:
+            if not self.known:  # another door may have moved its end
+                yield from self._reload()
             offset = self.size
         room = self._s.max_file_size - offset
         if room <= 0 and len(data):

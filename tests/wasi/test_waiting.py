@@ -162,6 +162,22 @@ def test_what_another_door_changes_is_heard(runner: Runner, session: Session) ->
         assert inside.content(b"elsewhere/moved") == b"small"
 
 
+def test_an_append_goes_where_another_door_left_the_end(runner: Runner, session: Session) -> None:
+    session.write(b"/log", b"a first line\n")
+    session.write(b"/sign", b"")
+    with guest(runner) as inside:
+        fd = inside.open(b"log", rights=abi.FILE_RIGHTS, flags=abi.APPEND)
+        inside.write(fd, b"a second line\n")
+        inside.call("fd_sync", fd)
+        assert inside.stat(b"sign").size == 0
+        session.truncate(b"/log", 2)
+        session.write(b"/sign", b"x")
+        soon(lambda: inside.stat(b"sign").size, 1)
+        inside.write(fd, b"nd the end")
+        inside.close(fd)
+    assert session.read(b"/log") == b"a nd the end"
+
+
 def test_what_the_guest_changes_shows_at_once(runner: Runner) -> None:
     with guest(runner) as inside:
         inside.mkdir(b"folder")
