@@ -23,7 +23,7 @@ from tarbox_core.types import Caller, TenantInfo
 
 LINK_SECONDS: Final = 3600
 SESSION_SECONDS: Final = 7 * 86400
-RECORDS_A_MINUTE: Final = 60  # of refusals that cost whoever is refused nothing, for each tenant
+RECORDS_A_MINUTE: Final = 120  # of refusals that cost whoever is refused nothing, for each tenant
 
 How = Mapping[str, Any]
 _log: Final = logging.getLogger("tarbox.browser")
