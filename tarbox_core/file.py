@@ -272,12 +272,13 @@ class OpenFile:
         self.killed = False
         self.written, self.writer = 0, None
 
-    def end(self) -> Op[int]:
-        """Where an append goes: the size as it is now, and stays until this transaction ends, whoever else appends."""
+    def look_again(self) -> Op[int]:
+        """Take the file as it is stored now, whoever wrote it by whatever clock, and as it stays until this transaction ends; its
+        size, where an append goes. For a door that nobody tells of changes."""
         s = self._s
         rows = yield from s.begin(sql.INODE_FULL(*s.key, self.ino), exclusive=(s.inode_lock(self.ino),))
         self.require_current()
-        self.refresh(file_row(rows[0], self.ino))
+        self.saw(file_row(rows[0], self.ino))
         return self.size
 
     def flush(self, caller: Caller) -> Op[None]:

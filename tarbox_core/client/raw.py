@@ -130,7 +130,8 @@ class RawFile(io.RawIOBase):
         caller, handle = self._visit.caller, self._handle
         assert isinstance(handle, OpenFile)  # what is opened for writing is stored
         handle.forget()  # what a write that failed has left
-        offset = (yield from handle.end()) if self._mode.append else self._at
+        end = yield from handle.look_again()
+        offset = end if self._mode.append else self._at
         written = yield from within(handle.write(caller, offset, data))
         yield from handle.flush(caller)
         return written, offset + written
@@ -140,9 +141,14 @@ class RawFile(io.RawIOBase):
             raise io.UnsupportedOperation("truncate")
         with self._turn:
             length = self._at if size is None else size
-            self._run(lambda: self._handle.truncate(self._visit.caller, length))
+            self._run(lambda: self._cut(length))
             self._wrote = True
         return length
+
+    def _cut(self, length: int) -> Op[None]:
+        assert isinstance(self._handle, OpenFile)
+        yield from self._handle.look_again()
+        yield from self._handle.truncate(self._visit.caller, length)
 
     # --- the place, and the end
 

@@ -150,7 +150,8 @@ class Tree:
         """All that this thread does with the tree inside of the block happens at its end, at once, or where the block raises
         not at all. It sees its own changes, others do not. Files are to be closed inside.
 
-        Others that change the same names and files wait, and so do checkpoints: keep it short. A RetryableError says that
+        Others that change the same names and files wait, and so do checkpoints: keep it short. Reading locks nothing: change a
+        file first (`utime` will do) where what is read decides what is written. A RetryableError says that
         it got into the way of another; `run` begins it anew then. TransactionError for what has no place inside.
         """
         self._door.refuse_inside("a transaction")

@@ -11,6 +11,7 @@ import random
 import shutil
 import sqlite3
 import threading
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -178,6 +179,23 @@ def test_who_appends_at_the_same_time_loses_nothing(tree: Tree, tenant: Tenant) 
         thread.join(60)
     lines = tree.read_text("/log").splitlines()
     assert sorted(lines) == sorted(f"{number}:{turn}:{'x' * 700}" for number in range(5) for turn in range(15))
+
+
+def test_clocks_that_differ_lose_nothing(tree: Tree, tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two machines, of which one is an hour behind, in one file."""
+    with tarbox_core.connect(tenant.url, tenant.info.name) as behind, monkeypatch.context() as patch:
+        clock = time.time_ns
+        patch.setattr(behind._door, "clock", lambda: clock() - 3600 * 10**9)
+        with tree.open("/log", "a") as ahead, behind.open("/log", "a") as late, tree.open("/log", "rb+", 0) as raw:
+            for number in range(3):
+                for stream in (ahead, late):
+                    stream.write(f"{number}\n")
+                    stream.flush()
+            raw.write(b"x")
+            late.write("y\n")
+            late.flush()
+            assert raw.truncate(3) == 3
+            assert behind.read_text("/log") == "x\n0"
 
 
 def test_a_file_that_others_removed(tree: Tree) -> None:

@@ -184,6 +184,7 @@ def test_whoever_stands_in_the_way_is_met_again(tree: Tree, other: Tree) -> None
         def work(inside: Tree) -> None:
             turns.append(first)
             for path in (first, second):
+                inside.utime(path)  # from here on it is ours
                 inside.write_text(path, str(int(inside.read_text(path)) + 1))
                 if path == first and len(turns) <= 2:
                     meet.wait()
