@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from wasmtime import Engine, Module
 
 from tarbox_wasi import mapped
+from tarbox_wasi.caching import cache_folder, sheltered
 from tarbox_wasi.engine import ProgramError, Source, load, make_engine
 from tests.wasi.helpers import compiled
 
@@ -21,6 +26,14 @@ class Compiler:
     def __call__(self, source: Source, engine: Engine, name: str) -> Module:
         self.count += 1
         return load(source, engine, name)
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """One that others may enter, as pytest's own may not be."""
+    with tempfile.TemporaryDirectory() as made:
+        os.chmod(made, 0o755)
+        yield Path(made)
 
 
 @pytest.fixture
@@ -59,13 +72,52 @@ def test_a_changed_program_takes_the_place_of_the_old_one(compiler: Compiler, pr
     assert len(kept(tmp_path)) == 1
 
 
-@pytest.mark.parametrize("writable", ["file", "folder"])
-def test_what_others_may_write_is_not_run(compiler: Compiler, program: Path, tmp_path: Path, writable: str) -> None:
+@pytest.mark.parametrize("writable", [0, 1, 2, 3], ids=["file", "folder", "above", "top"])
+def test_what_others_may_write_is_not_run(compiler: Compiler, program: Path, tmp_path: Path, writable: int) -> None:
+    """Nor what lies below it: who may write to a folder may put another in the place of the one that was looked at."""
     exports(program)
     (path,) = kept(tmp_path)
-    (path if writable == "file" else path.parent).chmod(0o777)
+    there = [path, *path.parents]
+    for each in there[1:4]:
+        each.chmod(0o755)
+    assert exports(program) == ["one"] and compiler.count == 1
+    there[writable].chmod(0o777)
     assert exports(program) == ["one"]
     assert compiler.count == 2
+
+
+def test_its_folders_are_the_users_alone_whatever_the_umask(compiler: Compiler, program: Path, tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        exports(program)
+    finally:
+        os.umask(before)
+    assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("cache", "cache/tarbox", "cache/tarbox/wasm")] == [0o700] * 3
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives a folder away")
+def test_the_home_of_another_user_is_not_trusted(compiler: Compiler, program: Path, tmp_path: Path) -> None:
+    """As with sudo that keeps HOME."""
+    exports(program)
+    assert cache_folder() == tmp_path / "cache"
+    os.chown(tmp_path / "cache", 12345, 12345)
+    assert cache_folder() is None
+    assert exports(program) == ["one"]
+    assert compiler.count == 2
+
+
+def test_a_private_folder_shelters_what_is_below_it(tmp_path: Path) -> None:
+    inner = tmp_path / "mine/shared"
+    inner.mkdir(parents=True)
+    inner.chmod(0o777)
+    assert not sheltered(inner)
+    inner.parent.chmod(0o700)
+    assert sheltered(inner) and sheltered(inner / "none")
+    inner.parent.chmod(0o755)
+    inner.chmod(0o1777)
+    assert sheltered(inner)
+    (tmp_path / "link").symlink_to(inner)
+    assert not sheltered(tmp_path / "link")
 
 
 def test_another_engine_has_it_compiled_anew(compiler: Compiler, program: Path) -> None:

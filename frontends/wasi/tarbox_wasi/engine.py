@@ -12,6 +12,7 @@ from typing import Final
 from wasmtime import Config, Engine, Func, FuncType, Linker, Module, Store, WasmtimeError, wat2wasm
 
 from tarbox_core.errors import TarboxError
+from tarbox_wasi.caching import cache_folder
 
 # All that the engine gives without further settings, which the package has none for; the thread that a guest runs in has more.
 WASM_STACK: Final = 2 << 20
@@ -36,7 +37,7 @@ class TooLittleMemory(ProgramError):
 def make_engine(*, fuel: bool = False) -> Engine:
     """An engine for one guest: raising its epoch ends that guest. `fuel`: with fuel counted."""
     try:
-        return Engine(_config(fuel, cached=True))
+        return Engine(_config(fuel, cached=cache_folder() is not None))
     except WasmtimeError:  # no place to keep it, as in a read-only home
         return Engine(_config(fuel, cached=False))
 

@@ -1,56 +1,56 @@
 """Our own modules as machine code in a file of the user's, which is mapped: a millisecond, where wasmtime's own cache takes
 170 to unpack.
 
-Machine code is trusted as a program is, so it counts only in a folder and a file that are this user's and that nobody else
-may write to. Not for programs of others: their number has no bound, and wasmtime's cache cleans up after itself.
+It counts only where nobody else can have put it (`caching`). Not for programs of others: their number has no bound, and
+wasmtime's cache cleans up after itself.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import stat
 import tempfile
 from contextlib import suppress
 from pathlib import Path
 
 from wasmtime import Engine, Module, WasmtimeError
 
+from tarbox_wasi.caching import cache_folder, sheltered
 from tarbox_wasi.engine import Source, load
 
 
 def load_mapped(source: Source, engine: Engine, name: str) -> Module:
     """As engine.load, for a file. One that is changed, another wasmtime or another machine has it compiled anew."""
     assert not isinstance(source, bytes)
-    try:
-        kept = _place(Path(source))
-        if _ours(kept.parent) and _ours(kept):
-            return Module.deserialize_file(engine, str(kept))
-    except (OSError, RuntimeError, WasmtimeError):  # no such file, no home, or made by another wasmtime
-        pass
+    place = _place(Path(source))
+    if place is not None:
+        with suppress(OSError, WasmtimeError):  # no such file, or made by another wasmtime
+            if sheltered(place) and place.stat().st_uid == os.geteuid():
+                return Module.deserialize_file(engine, str(place))
     module = load(source, engine, name)
-    with suppress(OSError, RuntimeError):
-        _keep(module, _place(Path(source)))
+    if place is not None:
+        with suppress(OSError):
+            _keep(module, place)
     return module
 
 
-def _place(source: Path) -> Path:
+def _place(source: Path) -> Path | None:
     """Where the machine code of a file is kept. The name's first half stands for the path, the second for what it is now."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    folder = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
-    now = source.stat()
+    folder = cache_folder()
+    try:
+        now = source.stat()
+    except OSError:
+        return None
+    if folder is None:
+        return None
     halves = str(source.resolve()), f"{now.st_size} {now.st_mtime_ns} {now.st_ino}"
     return folder / "tarbox" / "wasm" / ("-".join(hashlib.sha256(half.encode()).hexdigest()[:16] for half in halves) + ".cwasm")
 
 
-def _ours(path: Path) -> bool:
-    found = path.stat()
-    return found.st_uid == os.geteuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-
-
 def _keep(module: Module, place: Path) -> None:
-    place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if not _ours(place.parent):
+    for folder in (place.parents[1], place.parent):
+        folder.mkdir(mode=0o700, exist_ok=True)
+    if not sheltered(place.parent):
         return
     number, made = tempfile.mkstemp(dir=place.parent)
     try:
