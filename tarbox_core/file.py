@@ -128,8 +128,7 @@ class OpenFile:
 
     def read(self, caller: Caller, offset: int, size: int, *, final: bool = True) -> Op[bytes]:
         """Up to `size` bytes from `offset`; fewer only at the end of the file. `final`: the transaction may end with it."""
-        if not self.known:
-            yield from self._reload()
+        yield from self.look()
         end = min(offset + size, self.size)
         if offset >= end:
             return b""
@@ -162,7 +161,10 @@ class OpenFile:
             except IndexError:
                 return total
 
-    def _reload(self) -> Op[None]:
+    def look(self) -> Op[None]:
+        """Read its row, where another door may have changed it."""
+        if self.known:
+            return
         rows = yield from run(sql.INODE_FULL(*self.key, self.ino))
         self.require_there(file_row(rows[0], self.ino).attr.ctime if rows[0] else None)
         self.saw(file_row(rows[0], self.ino))
@@ -243,8 +245,7 @@ class OpenFile:
         if len(self.pieces) * self._s.block_size >= FLUSH_AT:
             yield from self.flush(caller)  # may be run again, and what follows must not
         if append:
-            if not self.known:  # another door may have moved its end
-                yield from self._reload()
+            yield from self.look()
             offset = self.size
         room = self._s.max_file_size - offset
         if room <= 0 and len(data):

@@ -82,6 +82,7 @@ def fallocate(s: Session, file: OpenFile, caller: Caller, mode: int, offset: int
         raise FsError(errno.EINVAL, file.ino)
     if mode not in (0, FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE | FALLOC_KEEP_SIZE, FALLOC_ZERO_RANGE, FALLOC_ZERO_RANGE | FALLOC_KEEP_SIZE):
         raise FsError(errno.EOPNOTSUPP, file.ino)
+    yield from file.look()
     end = offset + length
     if end > s.max_file_size and not mode & FALLOC_KEEP_SIZE:
         raise FsError(errno.EFBIG, file.ino)

@@ -52,12 +52,17 @@ def test_directories_by_other_names(tarbox: Tarbox) -> None:
 
 def test_a_stream_that_is_closed_is_nothing_else(tarbox: Tarbox) -> None:
     """A descriptor that is free would be the next connection's."""
-    for closed in (0, 1, 2):
-        process = start(tarbox, guest("copy"), preexec_fn=partial(os.close, closed))
-        ended = finish(process, None if closed == 0 else b"x")
+    for closed in ((0,), (1,), (2,), (0, 1, 2)):
+        process = start(tarbox, guest("copy"), preexec_fn=partial(_close, closed))
+        ended = finish(process, None if 0 in closed else b"x")
         assert (ended.status, ended.said) == (0, "")
-        assert ended.out == (b"x" if closed == 2 else b"")
-        assert tarbox("cat", "/kept.txt") == (b"" if closed == 0 else b"x")
+        assert ended.out == (b"x" if closed == (2,) else b"")
+        assert tarbox("cat", "/kept.txt") == (b"" if 0 in closed else b"x")
+
+
+def _close(streams: tuple[int, ...]) -> None:
+    for stream in streams:
+        os.close(stream)
 
 
 def test_read_only_changes_nothing(tarbox: Tarbox) -> None:
@@ -106,3 +111,5 @@ def test_a_program_of_the_tenants_own(tarbox: Tarbox) -> None:
     tarbox("write", "/bin/hello.wasm", given=compiled(guest("hello").read_text()))
     assert wasi_run(tarbox, "tarbox:/bin/hello.wasm") == (0, b"hello, tenant\n", "")
     assert wasi_run(tarbox, "tarbox:/bin/none.wasm").line() == "/bin/none.wasm: no such file or directory"
+    ended = wasi_run(tarbox, "tarbox:")
+    assert (ended.status, ended.line()) == (2, "tarbox: wants a path of the tenant behind it (see tarbox wasi run --help)")

@@ -162,7 +162,7 @@ def test_what_another_door_changes_is_heard(runner: Runner, session: Session) ->
         assert inside.content(b"elsewhere/moved") == b"small"
 
 
-def test_an_append_goes_where_another_door_left_the_end(runner: Runner, session: Session) -> None:
+def test_where_another_door_left_the_end_files_are_extended(runner: Runner, session: Session) -> None:
     session.write(b"/log", b"a first line\n")
     session.write(b"/sign", b"")
     with guest(runner) as inside:
@@ -174,8 +174,13 @@ def test_an_append_goes_where_another_door_left_the_end(runner: Runner, session:
         session.write(b"/sign", b"x")
         soon(lambda: inside.stat(b"sign").size, 1)
         inside.write(fd, b"nd the end")
-        inside.close(fd)
-    assert session.read(b"/log") == b"a nd the end"
+        inside.call("fd_sync", fd)
+        assert session.read(b"/log") == b"a nd the end"
+        session.truncate(b"/log", 2)
+        session.write(b"/sign", b"xx")
+        soon(lambda: inside.stat(b"sign").size, 2)
+        inside.call("fd_allocate", fd, 0, 4)
+        assert session.read(b"/log") == b"a \0\0"
 
 
 def test_what_the_guest_changes_shows_at_once(runner: Runner) -> None:

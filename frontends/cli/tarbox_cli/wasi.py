@@ -68,6 +68,8 @@ def run(options: Namespace, out: Output) -> int:
     from tarbox_wasi import NOT_RUNNABLE, ProgramError, entered
 
     source = os.fsdecode(options.program)
+    if source == _INSIDE:
+        raise UsageError(f"{_INSIDE} wants a path of the tenant behind it", "wasi run")
     try:
         program = None if source.startswith(_INSIDE) else _load(options, source)
         with _tenant(options) as (dsn, driver, fs):
