@@ -145,8 +145,8 @@ def _short(origin: str) -> str:
 
 
 def _spellings(host: str) -> list[str]:
-    """Under which names a browser here reaches it."""
-    return [host] if host == "localhost" or not _loopback(host) else [host, "localhost"]
+    """Under which names a browser reaches it. Other loopback addresses are not what localhost is."""
+    return [host, "localhost"] if host in ("127.0.0.1", "::1") else [host]
 
 
 def _bracketed(host: str) -> str:
