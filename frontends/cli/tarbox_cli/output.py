@@ -37,7 +37,8 @@ class Output:
     @classmethod
     def standard(cls) -> Output:
         if sys.stdout is None:  # started with descriptor 1 closed
-            return cls(open(os.devnull, "wb"), False)
+            nothing = os.open(os.devnull, os.O_RDWR)  # for reading, too: it is standard input, where that was closed as well
+            return cls(open(nothing, "wb"), False)
         return cls(sys.stdout.buffer, sys.stdout.isatty())
 
     def write(self, data: bytes | memoryview) -> None:
