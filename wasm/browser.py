@@ -54,11 +54,11 @@ def build(static: Path = STATIC) -> bool:
     """Bring the files up to date; whether anything was to do. BuildError leaves them as they were."""
     with LOCK.open("rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # one build at a time
+        _install()
         sources = _digest(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes() for path in _sources())
         there = intact(static)
         if there.get("sources") == sources:
             return False
-        _install()
         static.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=static.parent, prefix=".static-") as made:
             new, work = Path(made, "new"), Path(made, "work")

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import sysconfig
 from pathlib import Path
 
@@ -13,6 +10,7 @@ import blake3
 import pytest
 import wasmtime
 
+from tests import pure
 from tests.wasi.bundle import python_wasm
 from tests.wasi.inside import EXCLUDED, pattern
 
@@ -22,16 +20,8 @@ SIZES = (0, 1, 64, 1023, 1024, 1025, 65535, 65536, 65537, 1 << 20)
 
 @pytest.fixture(scope="module")
 def hypothesis_inside(request: pytest.FixtureRequest) -> Path:
-    """A hypothesis of pure Python, installed once."""
-    wanted = Path(__file__).with_name("inside.txt")
     assert request.config.cache is not None
-    there = request.config.cache.mkdir("inside") / wanted.read_text().splitlines()[-1].rpartition(":")[2][:16]
-    if not there.exists():
-        made = there.with_name(f"{there.name}.{os.getpid()}")
-        pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "-q", "--no-deps", "--require-hashes", "--target", made, "-r", wanted]
-        subprocess.run(pip, check=True, timeout=120)
-        made.rename(there)
-    return there
+    return pure.hypothesis(request.config.cache)
 
 
 def inside(words: list[str], output: Path, preopens: dict[str, Path]) -> int:

@@ -71,7 +71,7 @@ def _save(v: Visit, path: bytes, data: bytes, seen: str | None, replace: bool) -
     handle = yield from opened(v, path, Mode(write=True, make=seen is None, exclusive=not replace and seen is None, binary=True))
     if seen is not None:
         if isinstance(handle, OpenFile):
-            yield from handle.end()  # from here on nobody else changes it
+            yield from handle.look_again()  # from here on nobody else changes it
         if version(handle.attr()) != seen:
             raise Conflict(f"{path.decode('utf-8', 'replace')}: changed since it was read")
     if handle.attr().size:

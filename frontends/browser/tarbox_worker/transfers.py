@@ -11,6 +11,7 @@ from tarbox_core.types import Attr
 from tarbox_worker.door import Door
 from tarbox_worker.storing import Progress
 from tarbox_worker.trees import PIECE, File, Found, find
+from tarbox_worker.values import shown
 
 Sink = Callable[[bytes], object]
 
@@ -61,8 +62,7 @@ async def archive(door: Door, paths: list[str], layer: str | None, sink: Sink, p
 
 
 def _member(name: str, attr: Attr) -> zipfile.ZipInfo:
-    shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    made = zipfile.ZipInfo(shown + "/" * attr.is_dir, time.gmtime(max(attr.mtime // 10**9, _FIRST))[:6])
+    made = zipfile.ZipInfo(shown(name) + "/" * attr.is_dir, time.gmtime(max(attr.mtime // 10**9, _FIRST))[:6])
     made.create_system = 3  # Unix, for the mode
     made.external_attr = attr.mode << 16 | 0x10 * attr.is_dir
     made.compress_type = zipfile.ZIP_DEFLATED if attr.is_reg else zipfile.ZIP_STORED

@@ -33,6 +33,11 @@ def text(name: bytes) -> str:
     return name.decode("utf-8", "surrogateescape")
 
 
+def shown(path: str) -> str:
+    """A path for people, which is text."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def raw(path: str) -> bytes:
     """A path as the core takes it. Refused where it does not begin at the root, or has a NUL."""
     if not path.startswith("/") or "\0" in path:

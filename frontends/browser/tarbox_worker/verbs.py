@@ -211,7 +211,7 @@ async def remove(work: Work, paths: list[str]) -> Value:
     door = work.desk.door
     for path in paths:
         await find(door, path, follow=False)
-    what = paths[0] if len(paths) == 1 else f"{len(paths)} items"
+    what = values.shown(paths[0]) if len(paths) == 1 else f"{len(paths)} items"
     kept = await changing.seal(door, f"before removing {what}")
     for path in paths:
         await changing.remove(door, path)
@@ -230,7 +230,7 @@ async def restore(work: Work, path: str, layer: str, target: str | None = None) 
     the tree as it was before."""
     door = work.desk.door
     await find(door, path, layer, follow=False)
-    kept = await changing.seal(door, f"before restoring {path}")
+    kept = await changing.seal(door, f"before restoring {values.shown(path)}")
     await changing.bring_back(door, path, layer, target or path, replace=True, progress=_progress(work))
     return {"kept": values.layer(kept)}
 

@@ -1,0 +1,87 @@
+"""The worker's tests in a real browser: a page that only asks, beside the files of the build, served by the real server."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tests.browser.server import Server
+from tests.pg.cli import Tarbox
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "frontends/browser/page"
+STATIC = ROOT / "frontends/browser/tarbox_browser/static"
+
+
+@cache
+def built() -> dict[str, Any]:
+    """The manifest of the build, made up to date before the first test that needs it."""
+    done = subprocess.run([sys.executable, ROOT / "wasm/browser.py"], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    manifest: dict[str, Any] = json.loads((STATIC / "manifest.json").read_bytes())
+    return manifest
+
+
+def lay_out(tarbox: Tarbox) -> None:
+    """The folder that `serving` serves: the build, and the page of these tests."""
+    folder = tarbox.folder / "static"
+    worker = built()["entries"]["worker"]
+    shutil.copytree(STATIC, folder)
+    shutil.copyfile(Path(__file__).with_name("client.js"), folder / "client.js")
+    script = f'<script src="/client.js" data-worker="/{worker}"></script>'
+    (folder / "index.html").write_text(f"<!doctype html><title>test</title><link rel=icon href=data:,>{script}")
+
+
+class Client:
+    """A page that has begun: what it asks of its worker, as Python calls it."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+
+    def told(self, verb: str, **args: Any) -> Any:
+        """A verb's result; playwright's Error where it failed."""
+        return self.page.evaluate("([verb, args]) => told(verb, args)", [verb, args])
+
+    def refused(self, verb: str, **args: Any) -> str:
+        """The code of a verb's error."""
+        return str(self.page.evaluate("([verb, args]) => ask(verb, args).then(() => 'nothing', (error) => error.code)", [verb, args]))
+
+    def write(self, path: str, data: bytes, **args: Any) -> Any:
+        put = "([args, bytes]) => told('write', args, {data: Uint8Array.from(bytes).buffer})"
+        return self.page.evaluate(put, [{"path": path, **args}, list(data)])
+
+    def read(self, path: str, **args: Any) -> bytes:
+        got = self.page.evaluate("async (args) => Array.from(new Uint8Array((await ask('read', args)).data))", {"path": path, **args})
+        return bytes(got)
+
+    def events(self, name: str) -> list[Any]:
+        found: list[Any] = self.page.evaluate("(name) => events.filter((each) => each.event === name)", name)
+        return found
+
+
+def login(page: Page, server: Server) -> None:
+    page.goto(f"{server.origin}/")
+    words = "(token) => fetch('/login', {method: 'POST', headers: {'content-type': 'application/json'}, body: JSON.stringify({token})}).then((a) => a.status)"
+    assert page.evaluate(words, server.secret) == 200
+
+
+@contextmanager
+def browser() -> Iterator[Browser]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        made = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        try:
+            yield made
+        finally:
+            made.close()
