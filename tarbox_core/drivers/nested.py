@@ -8,7 +8,8 @@ that it can be tried anew like any other.
 from __future__ import annotations
 
 from tarbox_core.drivers.base import Trip
-from tarbox_core.drivers.wire import RELEASE, SAVEPOINT, UNDO, Wire
+from tarbox_core.drivers.framing import RELEASE, SAVEPOINT, UNDO
+from tarbox_core.drivers.wire import Wire
 from tarbox_core.effects import Rows
 from tarbox_core.errors import ConnectionLost, SqlError, TransactionError
 

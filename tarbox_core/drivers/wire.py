@@ -1,7 +1,7 @@
 """One connection to PostgreSQL that runs batches of statements, each batch in one round trip.
 
 Not here: opening sockets and TLS (sockets.py), who we are (login.py), the form of statements and values (codec.py), which
-error a refusal is (refusals.py), pools, retries, what a transaction is (the other files of this package).
+error a refusal is (refusals.py), what frames a transaction (framing.py), pools, retries, what a transaction is (the other files of this package).
 
 The rules of the stream: a batch is one write that ends in one Sync, and is read up to its ReadyForQuery before anything
 else is written; a Wire that cannot keep to that (socket error, interrupt, foreign message) closes and is never used again.
@@ -13,14 +13,13 @@ import socket
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from functools import cache
-from hashlib import blake2b
 from struct import Struct
 from typing import Final, NamedTuple
 
 from tarbox_core.drivers import sockets
 from tarbox_core.drivers.codec import Plan, message, mismatch
 from tarbox_core.drivers.dsn import Dsn
+from tarbox_core.drivers.framing import BEGIN, COMMIT, HARDEN, PLANNING, ROLLBACK, opening, shared_name
 from tarbox_core.drivers.login import log_in
 from tarbox_core.drivers.refusals import AnswerTooLarge, LoginRefused, ParameterRefused, Starting, fields_of, sql_error
 from tarbox_core.effects import Query, Rows, Statement
@@ -37,24 +36,12 @@ _HEADER: Final = Struct(">BI")
 _SYNC: Final = message(b"S", b"")
 _TERMINATE: Final = message(b"X", b"")
 
-_BEGIN: Final = Query(Statement("=begin", "begin"), ())
-_COMMIT: Final = Query(Statement("=commit", "commit"), ())
-_ROLLBACK: Final = Query(Statement("=rollback", "rollback"), ())
-SAVEPOINT: Final = Query(Statement("=savepoint", "savepoint here"), ())
-RELEASE: Final = Query(Statement("=release", "release savepoint here"), ())
-UNDO: Final = Query(Statement("=undo", "rollback to savepoint here"), ())
-# A commit waits for the disk only if its own transaction wrote to the log, so this one writes a few bytes to it:
-# everything committed before is then hard, whatever the statements of the transaction do.
-_HARDEN: Final = Query(Statement("=harden", "select set_config('synchronous_commit', 'on', true), pg_logical_emit_message(true, 'tarbox', '')"), ())
-
 # Kinds of messages the server sends.
 _AUTHENTICATION, _PARSED, _BOUND, _CLOSED, _DATA, _COMMAND_DONE, _EMPTY, _ERROR = b"R123DCIE"
 _NOTICE, _NOTIFICATION, _PARAMETER, _READY, _ROW_TYPES, _NO_ROWS, _PARAMETER_TYPES = b"NASZTnt"
 
 _ASK: Final = message(b"Q", b"\0")  # is answered, and does nothing
 
-# What the end of a transaction must not depend on being prepared.
-_FRAME: Final = frozenset(query.statement for query in (_BEGIN, _COMMIT, _ROLLBACK, SAVEPOINT, RELEASE, UNDO))
 _NOT_PREPARED: Final = "26000"
 
 # Of connections of one's own, and of pooled ones; statements are constants of the program, so this is bounded.
@@ -75,17 +62,6 @@ class _Ended(Exception):
     def __init__(self, text: str, undone: bool = False) -> None:
         self.undone = undone
         super().__init__(text)
-
-# For a tenant's statements, which all go by an index. Plans are made once, when the tables may still be empty; left to
-# its costs, the server would then scan them, and go on scanning while they fill.
-PLANNING: Final = {
-    "plan_cache_mode": "force_generic_plan",
-    "enable_seqscan": "off",
-    "enable_bitmapscan": "off",
-    "enable_hashjoin": "off",
-    "enable_mergejoin": "off",
-    "enable_material": "off",
-}
 
 
 class Wire:
@@ -155,7 +131,7 @@ class Wire:
             return
         self.role = role
         wanted = self._wanted()
-        self._opening = (_settings(tuple(wanted))(*wanted.values()),)
+        self._opening = (opening(tuple(wanted))(*wanted.values()),)
 
     # --- connecting
 
@@ -200,12 +176,12 @@ class Wire:
         if begin:
             lead += self._opening
             if durable:
-                lead.append(_HARDEN)
+                lead.append(HARDEN)
             if not whole:
-                lead.insert(0, _BEGIN)
+                lead.insert(0, BEGIN)
         steps = [*lead, *queries]
         if commit and not whole:
-            steps.append(_COMMIT)
+            steps.append(COMMIT)
         if not steps:
             return []
         data, plans, parsing = self._messages(steps)
@@ -240,7 +216,7 @@ class Wire:
         """End an open transaction. The reply is read when the connection is next used."""
         if self.closed or self.status == "I":
             return
-        data, plans, parsing = self._messages((_ROLLBACK,))
+        data, plans, parsing = self._messages((ROLLBACK,))
         try:
             self._stream.sendall(data)
         except OSError:
@@ -327,7 +303,7 @@ class Wire:
         known = _plans[self.pooled]
         plan = known.get(statement)
         if plan is None:
-            plan = known[statement] = Plan(statement, _shared_name(statement) if self.pooled else None)
+            plan = known[statement] = Plan(statement, shared_name(statement) if self.pooled else None)
         if self._names.setdefault(statement.name, statement) is not statement:
             raise ValueError(f"two different statements are called {statement.name}")
         return plan
@@ -545,21 +521,6 @@ class Wire:
             self.parameters[name.decode()] = value.decode()
         else:
             raise _Ended(f"the server sent a message of kind {chr(kind)!r}, which was not asked for")
-
-
-@cache
-def _settings(names: tuple[str, ...]) -> Statement:
-    """What a transaction of a pooled connection begins with: settings that hold until its end."""
-    each = ", ".join(f"set_config('{name}', ${number}, true)" for number, name in enumerate(names, 1))
-    return Statement(f"=settings {' '.join(names)}", f"select {each}", ("text",) * len(names), ("text",) * len(names))
-
-
-def _shared_name(statement: Statement) -> str:
-    """A name that stands for the same text and types in every program; none for what is never left prepared."""
-    if statement in _FRAME:
-        return ""
-    whole = "\0".join((statement.sql, *statement.params, "", *statement.returns))
-    return f"{statement.name[:40]} {blake2b(whole.encode(), digest_size=8).hexdigest()}"  # the server knows 63 bytes
 
 
 def _clocks() -> tuple[float, float]:

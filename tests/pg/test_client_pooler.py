@@ -11,8 +11,8 @@ import pytest
 
 import tarbox_core
 from tarbox_core.client.tree import Tree
-from tarbox_core.drivers import wire as wires
 from tarbox_core.drivers.dsn import parse_url
+from tarbox_core.drivers.framing import shared_name
 from tarbox_core.drivers.presence import Presence, doors
 from tarbox_core.drivers.sync import SyncDriver
 from tarbox_core.drivers.wire import Wire
@@ -138,10 +138,10 @@ def test_such_a_loss_is_retryable_and_nothing_else(pooled: str) -> None:
 
 
 def test_names_are_short_enough_for_the_server_and_tell_statements_apart() -> None:
-    names = [wires._shared_name(statement) for statement in STATEMENTS.values()]
+    names = [shared_name(statement) for statement in STATEMENTS.values()]
     assert max(len(name.encode()) for name in names) <= 63 and len(set(names)) == len(names)
     other = Statement(WHO.name, WHO.sql + " ", WHO.params, WHO.returns), Statement(WHO.name, WHO.sql, WHO.params, (*WHO.returns, "text"))
-    assert len({wires._shared_name(statement) for statement in (WHO, *other)}) == 3
+    assert len({shared_name(statement) for statement in (WHO, *other)}) == 3
 
 
 def test_a_transaction_keeps_one_connection_and_rolls_back_whole(tree: Tree) -> None:

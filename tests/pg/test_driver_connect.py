@@ -18,8 +18,9 @@ import pytest
 
 from tarbox_core.drivers import embedded
 from tarbox_core.drivers.dsn import Dsn, parse_url
+from tarbox_core.drivers.framing import PLANNING
 from tarbox_core.drivers.sync import SyncDriver
-from tarbox_core.drivers.wire import PLANNING, Wire
+from tarbox_core.drivers.wire import Wire
 from tarbox_core.effects import Statement, finish, one
 from tarbox_core.errors import ConnectError, SqlError
 from tests.pg.proxy import Proxy

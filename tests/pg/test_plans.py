@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tarbox_core import compare_statements, packing_statements, statements
-from tarbox_core.drivers.wire import PLANNING
+from tarbox_core.drivers.framing import PLANNING
 from tarbox_core.effects import Statement
 from tests.conftest import PgServer
 from tests.tenants import Tenant, prepare
