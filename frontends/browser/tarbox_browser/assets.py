@@ -20,7 +20,7 @@ from tarbox_core.errors import TarboxError
 FOLDER: Final = Path(__file__).with_name("static")
 PAGE: Final = "index.html"
 
-_HASHED: Final = re.compile(r"[.-][0-9A-Za-z_]{8,}\.[0-9A-Za-z.]+\Z")
+_HASHED: Final = re.compile(r"[.-](?:[0-9A-Z]{8}|[0-9a-f]{8,64})(?=[./])")  # in the name of a file, or of a folder above it
 _CODINGS: Final = (("br", ".br"), ("gzip", ".gz"))  # the better first
 _TYPES: Final = {
     ".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "application/wasm", ".html": "text/html", ".css": "text/css", ".json": "application/json",
