@@ -1,27 +1,41 @@
 """One session per question. `nox` asks all but `bench`; `nox -s pg -- -k rename` asks one thing.
 
-Sessions keep their virtual environments; `nox -r` is the default, `nox -R` also skips installing.
+All sessions share one virtual environment, .nox/all. It is made when it is missing, and made anew when pyproject.toml or
+the interpreter is another one.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
+import sys
+from pathlib import Path
 
 import nox
 
 nox.needs_version = ">=2024.10"
-nox.options.default_venv_backend = "virtualenv"
-nox.options.reuse_existing_virtualenvs = True
+nox.options.default_venv_backend = "none"
 nox.options.sessions = ["lint", "types", "unit", "pg", "posix", "fuse", "wasm", "wasi"]
 
 
-def _install(session: nox.Session) -> None:
-    session.install("-q", "-e", ".[all,dev]")
+ENVIRONMENT = Path(".nox/all").absolute()
+
+
+def _run(session: nox.Session, program: str, *words: str) -> None:
+    """Run a program of the environment, which is first on its PATH."""
+    made_of = hashlib.sha256(Path("pyproject.toml").read_bytes() + sys.version.encode()).hexdigest()
+    stamp = ENVIRONMENT / "made-of"
+    if not stamp.exists() or stamp.read_text() != made_of:
+        shutil.rmtree(ENVIRONMENT, ignore_errors=True)
+        session.run(sys.executable, "-m", "venv", str(ENVIRONMENT))
+        session.run(str(ENVIRONMENT / "bin/python"), "-m", "pip", "--disable-pip-version-check", "install", "-q", "-e", ".[all,dev]")
+        stamp.write_text(made_of)
+    session.run(str(ENVIRONMENT / "bin" / program), *words, env={"PATH": f"{ENVIRONMENT}/bin{os.pathsep}{os.environ['PATH']}"})
 
 
 def _pytest(session: nox.Session, folder: str, *options: str) -> None:
-    _install(session)
-    session.run("pytest", "-q", "-ra", "--durations=5", *options, f"tests/{folder}", *session.posargs)
+    _run(session, "pytest", "-q", "-ra", "--durations=5", *options, f"tests/{folder}", *session.posargs)
 
 
 def _workers() -> str:
@@ -32,16 +46,14 @@ def _workers() -> str:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Style, and the import directions."""
-    _install(session)
-    session.run("ruff", "check", *(session.posargs or ["."]))
-    session.run("lint-imports")
+    _run(session, "ruff", "check", *(session.posargs or ["."]))
+    _run(session, "lint-imports")
 
 
 @nox.session
 def types(session: nox.Session) -> None:
     """Static types, strictly."""
-    _install(session)
-    session.run("mypy", *session.posargs)
+    _run(session, "mypy", *session.posargs)
 
 
 @nox.session
@@ -77,14 +89,12 @@ def wasi(session: nox.Session) -> None:
 @nox.session
 def wasm(session: nox.Session) -> None:
     """Build the WASI guest and the component, where they are not up to date: into the package, and wasm/dist. Needs npm."""
-    _install(session)
-    session.run("python", "wasm/build.py", *session.posargs)
-    session.run("python", "wasm/componentize.py")
+    _run(session, "python", "wasm/build.py", *session.posargs)
+    _run(session, "python", "wasm/componentize.py")
 
 
 @nox.session
 def bench(session: nox.Session) -> None:
     """One of the benchmarks by its name, with its options; without one, a mount beside a plain directory and bindfs."""
-    _install(session)
     name, *options = session.posargs or ["mount", "--setup"]
-    session.run("python", f"benchmarks/{name}.py", *options)
+    _run(session, "python", f"benchmarks/{name}.py", *options)
