@@ -109,7 +109,7 @@ class OpenFile:
 
     def overlay(self, attr: Attr) -> Attr:
         """Take note of attributes just read, where they are newer; what a caller should see."""
-        if attr.ctime > self.stored.ctime:
+        if self.new is None and attr.ctime > self.stored.ctime:
             if (attr.size, attr.mtime) != (self.stored.size, self.stored.mtime):
                 self.known = False
             self.stored = attr

@@ -47,6 +47,18 @@ def test_a_new_file_that_was_stored_on_the_way_is_removed_like_any_other(guest: 
     assert refused(guest.stat, b"new") == Errno.NOENT and guest.names() == [b".", b".."]
 
 
+def test_a_new_file_that_was_looked_at_is_read_and_written_on(guest: Guest, other: Session) -> None:
+    fd = guest.open(b"new", abi.CREAT, rights=WRITE, flags=abi.APPEND)
+    guest.write(fd, b"first")
+    assert guest.stat(b"new").size == 5
+    guest.write(fd, b"second")
+    assert guest.pread(fd, 20, 0) == b"firstsecond" and guest.stat(b"new").size == 11
+    guest.call("fd_filestat_set_times", fd, 0, 7, abi.MTIM)
+    guest.write(fd, b"third")
+    guest.close(fd)
+    assert guest.stat(b"new").size == 16 and guest.content(b"new") == b"firstsecondthird"
+
+
 def test_a_new_file_is_no_link(guest: Guest) -> None:
     guest.create(b"new")
     assert refused(guest.readlink, b"new") == Errno.INVAL
