@@ -23,6 +23,7 @@ LOCKS_MAX: Final = 1024  # that all open transactions of a client may hold: tena
 BLOCKS_KEPT: Final = 1 << 16
 MOVES_MAX: Final = 4  # of layers, in one transaction
 ROWS_KEPT: Final = 4096  # of each kind
+TWICE: Final = frozenset(("rename", "branch"))  # operations that may take a statement twice: in both directories, for the layer left and the new one
 NOBODY: Final = Caller()
 
 K = TypeVar("K", bound=Hashable)
@@ -181,11 +182,11 @@ class Facts:
         self.may_explain[name] = may_explain
 
     def unexplained(self) -> list[str]:
-        """Statements that changed more than the records of the transaction tell of. One operation takes each of them once or twice,
-        but for maintenance."""
+        """Statements that changed more than the records of the transaction tell of. One operation takes each of them once, some
+        twice, and maintenance as often as it likes."""
         return [
             name for name, times in self.changes.items()
-            if times > 2 * sum(told for operation, told in self.recorded.items() if operation in self.may_explain[name])
+            if times > sum(told * (1 + (word in TWICE)) for word, told in self.recorded.items() if word in self.may_explain[name])
             and not (self.trusted and self.may_explain[name] & self.recorded.keys())
         ]  # fmt: skip
 
