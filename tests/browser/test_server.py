@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
 import subprocess
@@ -16,9 +17,11 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tarbox_browser import running
 from tarbox_browser.assets import Assets
+from tarbox_browser.feed import INODES_MAX, Ear
 from tarbox_core import layer_statements as layers
 from tarbox_core import statements as sql
 from tarbox_core.control import ControlledFilesystem
+from tarbox_core.drivers.presence import Changes
 from tarbox_core.errors import TarboxError
 from tarbox_core.session import lock_key
 from tarbox_core.types import ROOT_INO
@@ -228,6 +231,19 @@ def test_what_other_doors_change_is_told_and_not_ones_own(client: Client, server
     second.wait(lambda each: sum(told["moved"] for told in each.changed) == 2)
     assert client.changed[before:] == []
     second.close()
+
+
+def test_what_waits_for_a_slow_page_is_put_together_and_bounded() -> None:
+    async def heard(*changes: Changes) -> Changes:
+        ear = Ear(1)
+        for each in changes:
+            ear.hear(each)
+        return await ear.changes()
+
+    few = asyncio.run(heard(Changes(frozenset((1, 2))), Changes(frozenset((2, 3)), names=True), Changes(moved=True)))
+    assert few == Changes(frozenset((1, 2, 3)), names=True, moved=True)
+    many = asyncio.run(heard(*(Changes(frozenset(range(at, at + 1000))) for at in range(0, 6000, 1000))))
+    assert many.lost and len(many.inos) <= INODES_MAX
 
 
 # --- its life

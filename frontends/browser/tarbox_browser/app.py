@@ -175,7 +175,6 @@ class Explorer:
                 ear = await feed.join(served.id)
             except TarboxError as error:
                 _log.warning("%s: %s", token.tenant_name, error)
-                await aside(served.close)
                 await socket.close(AGAIN, "the database cannot be reached")
                 return
             try:
