@@ -45,6 +45,7 @@ ALSO: Final = (
     "traceback", "linecache", "tokenize", "textwrap", "_strptime", "_colorize", "logging", "asyncio.staggered", "collections.abc", "importlib.resources",
 )  # fmt: skip
 FILES: Final = ("pyodide.asm.mjs", "pyodide.asm.wasm")  # as they are; pyodide.mjs is bundled
+NOT_SHIPPED: Final = frozenset(("node_modules/ws", "node_modules/@types/emscripten"))  # what Pyodide has for Node alone
 WHOLE: Final = ("_pyodide/", "pyodide/")  # packages of which everything is there
 _DATE: Final = (1980, 1, 1, 0, 0, 0)  # of every member of an archive
 _DIGITS: Final = 12  # of a hash in a name
@@ -216,16 +217,18 @@ def _bundle(new: Path, assets: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _licenses(new: Path) -> None:
-    """The licences of what is shipped, in one text: each package's own, or the one that it names."""
+    """The licences of what is shipped, in one text: each package's own, and those that Pyodide's package leaves out."""
     parts = []
     locked = json.loads(LOCK.read_text())["packages"]
     for path, package in sorted(locked.items()):
-        if path and not package.get("dev") and not path.startswith("node_modules/@types/"):
-            texts = sorted((PAGE / path).glob("LICEN[CS]E*"))
-            name, version = path.removeprefix("node_modules/"), package["version"]
-            words = texts[0].read_text().strip() if texts else f"Licence: {package['license']} (see https://spdx.org/licenses/{package['license']}.html)"
-            parts.append(f"{name} {version}\n{'=' * len(f'{name} {version}')}\n\n{words}\n")
-    (new / "licenses.txt").write_text("\n\n".join(parts))
+        if path and not package.get("dev") and path not in NOT_SHIPPED:
+            name = path.removeprefix("node_modules/")
+            texts = [*sorted((PAGE / path).glob("LICEN[CS]E*")), PAGE / "licenses" / name]
+            if not texts[0].exists():
+                raise BuildError(f"{name} has no licence: put it into {PAGE.relative_to(ROOT)}/licenses")
+            parts.append((f"{name} {package['version']}", texts[0]))
+    parts.append(("Python, in pyodide", Path(__file__).parent / "licenses/PYTHON-3.12.txt"))
+    (new / "licenses.txt").write_text("\n\n".join(f"{title}\n{'=' * len(title)}\n\n{text.read_text().strip()}\n" for title, text in parts))
 
 
 def _compress(new: Path, static: Path) -> None:

@@ -64,6 +64,16 @@ class Client:
         got = self.page.evaluate("async (args) => Array.from(new Uint8Array((await ask('read', args)).data))", {"path": path, **args})
         return bytes(got)
 
+    def until(self, condition: str, arg: Any = None, seconds: int = 30) -> None:
+        """Wait for a condition, an expression with `arg`. Playwright's own way wants eval in the page."""
+        wait = f"""async ([arg, seconds]) => {{
+          for (const end = performance.now() + seconds * 1000; performance.now() < end; await new Promise((resolve) => setTimeout(resolve, 20))) {{
+            if ({condition}) return true;
+          }}
+          return false;
+        }}"""
+        assert self.page.evaluate(wait, [arg, seconds]), condition
+
     def events(self, name: str) -> list[Any]:
         found: list[Any] = self.page.evaluate("(name) => events.filter((each) => each.event === name)", name)
         return found

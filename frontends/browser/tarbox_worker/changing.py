@@ -14,11 +14,11 @@ from typing import Final
 
 from tarbox_core.client.visit import Visit
 from tarbox_core.effects import Op, within
-from tarbox_core.errors import ConnectionLost, FsError, TarboxError
+from tarbox_core.errors import FsError, TarboxError
 from tarbox_core.layer import Layer
 from tarbox_core.types import RENAME_EXCHANGE, RENAME_NOREPLACE, Attr
 from tarbox_worker.door import Door
-from tarbox_worker.storing import Marks, Progress, beside, marks_of, present, rename, store, unlink
+from tarbox_worker.storing import Marks, Progress, beside, marks_of, moved, present, store, unlink
 from tarbox_worker.trees import Found, about, find, together
 from tarbox_worker.values import Refused, raw
 
@@ -86,7 +86,8 @@ async def copy(door: Door, source: Found, target: str, *, keep: bool, replace: b
         try:
             await _copy_tree(door, source, scratch, keep, progress)
             flags = RENAME_NOREPLACE if there is None else RENAME_EXCHANGE
-            await door.change(lambda v: rename(v, raw(scratch), where, flags))
+            made = await find(door, scratch, follow=False)
+            await moved(door, scratch, target, made.attr.ino, flags)
         finally:
             with suppress(TarboxError):  # what was replaced, or what was not finished
                 await asyncio.shield(remove(door, scratch))
@@ -216,15 +217,3 @@ async def _bring_parents_back(door: Door, path: str, layer: str) -> None:
         with about(folder):
             await door.change(lambda v: _mkdir(v, raw(folder)))  # noqa: B023
         await _keep_folder(door, source, source.attr, folder, True)
-
-
-async def moved(door: Door, source: str, target: str, flags: int) -> None:
-    """Rename, and look whether it happened where the connection was lost meanwhile."""
-    before = await find(door, source, follow=False)
-    with about(source):
-        try:
-            await door.change(lambda v: rename(v, raw(source), raw(target), flags))
-        except ConnectionLost:
-            there = await door.read(lambda v: present(v, raw(target)))
-            if there is None or there.ino != before.attr.ino:
-                raise

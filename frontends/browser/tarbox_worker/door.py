@@ -80,6 +80,18 @@ class Door:
         """Run what changes the tree. `again`: having been run twice does no harm, so it may be when its outcome is not known."""
         return await self.run(lambda: (v := self.visit()).looking(op(v)), again=again)
 
+    async def sure(self, op: Callable[[Visit], Op[R]], seen: Callable[[Visit], Op[R | None]]) -> R:
+        """Run a change that must not be run twice, and whose effect shows: `seen` gives its result where it happened."""
+        for left in reversed(range(ATTEMPTS)):
+            try:
+                return await self.change(op)
+            except ConnectionLost:
+                if not left:
+                    raise
+                if (result := await self.read(seen)) is not None:
+                    return result
+        raise AssertionError("the last attempt ends it")
+
     async def move(self, op: Callable[[Visit], Op[R]]) -> R:
         """Run what moves the head."""
         visit = self.visit()

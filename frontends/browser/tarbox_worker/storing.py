@@ -16,7 +16,7 @@ from typing import Final, NamedTuple, Protocol
 from tarbox_core.client.opening import Mode, opened
 from tarbox_core.client.visit import Visit
 from tarbox_core.effects import Op, within
-from tarbox_core.errors import ConnectionLost, FsError, TarboxError
+from tarbox_core.errors import FsError, TarboxError
 from tarbox_core.file import OpenFile
 from tarbox_core.types import RENAME_NOREPLACE, Attr
 from tarbox_worker.door import Door
@@ -59,12 +59,7 @@ async def save(door: Door, path: str, data: bytes, seen: str | None, replace: bo
     without `replace` there must be none (EEXIST)."""
     where = raw(path)
     with about(path):
-        try:
-            return await door.change(lambda v: _save(v, where, data, seen, replace), again=seen is None and replace)
-        except ConnectionLost:
-            if seen is None or not await _holds(door, where, data):
-                raise
-            return await door.read(lambda v: v.attr(where))
+        return await door.sure(lambda v: _save(v, where, data, seen, replace), lambda v: _holding(v, where, data))
 
 
 def _save(v: Visit, path: bytes, data: bytes, seen: str | None, replace: bool) -> Op[Attr]:
@@ -86,16 +81,15 @@ def _written(v: Visit, ino: int, write: Op[int], size: int) -> Op[None]:
         raise FsError(errno.EFBIG, ino)
 
 
-async def _holds(door: Door, path: bytes, data: bytes) -> bool:
-    """Whether a file has this content: whether what nobody was told the outcome of took effect."""
-
-    def op(v: Visit) -> Op[bytes]:
-        handle = yield from opened(v, path, Mode(read=True, binary=True))
-        content = yield from within(handle.read(v.caller, 0, len(data) + 1))
-        yield from handle.release(v.caller)
-        return content
-
-    return await door.read(op) == data
+def _holding(v: Visit, path: bytes, data: bytes) -> Op[Attr | None]:
+    """A file's attributes where it has this content: what nobody was told the outcome of took effect."""
+    there = yield from present(v, path, follow=True)
+    if there is None or not there.is_reg:
+        return None
+    handle = yield from opened(v, path, Mode(read=True, binary=True))
+    content = yield from handle.read(v.caller, 0, len(data) + 1, final=False)
+    yield from within(handle.release(v.caller))
+    return there if content == data else None
 
 
 async def store(door: Door, path: str, source: Source, marks: Marks, *, replace: bool, progress: Progress) -> None:
@@ -104,11 +98,11 @@ async def store(door: Door, path: str, source: Source, marks: Marks, *, replace:
     with about(path):
         if size <= PIECE:
             data = await source.read(0, size)
-            await door.change(lambda v: _whole(v, raw(path), data, marks, replace), again=replace)
+            await door.sure(lambda v: _whole(v, raw(path), data, marks, replace), lambda v: _holding(v, raw(path), data))
             progress(size, size)
             return
         scratch = beside(path)
-        ino = await door.change(lambda v: _begin(v, raw(path), raw(scratch), marks, replace))
+        ino = (await door.sure(lambda v: _begin(v, raw(path), raw(scratch), marks, replace), lambda v: present(v, raw(scratch)))).ino
         try:
             for offset in range(0, size, PIECE):
                 progress(offset, size)
@@ -116,7 +110,7 @@ async def store(door: Door, path: str, source: Source, marks: Marks, *, replace:
                 await door.change(lambda v: _piece(v, raw(scratch), offset, data), again=True)  # noqa: B023
             if marks.mtime is not None:
                 await door.change(lambda v: _marked(v, ino, Marks(mtime=marks.mtime)), again=True)
-            await _take_place(door, raw(scratch), raw(path), ino, replace)
+            await moved(door, scratch, path, ino, 0 if replace else RENAME_NOREPLACE)
         except BaseException:
             with suppress(TarboxError):
                 await asyncio.shield(door.change(lambda v: unlink(v, raw(scratch)), again=True))
@@ -124,23 +118,21 @@ async def store(door: Door, path: str, source: Source, marks: Marks, *, replace:
         progress(size, size)
 
 
-def _whole(v: Visit, path: bytes, data: bytes, marks: Marks, replace: bool) -> Op[None]:
+def _whole(v: Visit, path: bytes, data: bytes, marks: Marks, replace: bool) -> Op[Attr]:
     mode = Mode(write=True, make=True, truncate=True, exclusive=not replace, binary=True)
     handle = yield from opened(v, path, mode, NEW_FILE if marks.mode is None else marks.mode)
     yield from _written(v, handle.ino, handle.write(v.caller, 0, data), len(data))
-    ino = handle.ino
+    yield from within(handle.release(v.caller))
     if any(mark is not None for mark in marks):
-        yield from within(handle.release(v.caller))
-        yield from _marked(v, ino, marks)
-    else:
-        yield from handle.release(v.caller)
+        return (yield from _marked(v, handle.ino, marks))
+    return handle.attr()
 
 
 def _marked(v: Visit, ino: int, marks: Marks) -> Op[Attr]:
     return v.fs.setattr(v.caller, ino, mode=marks.mode, uid=marks.uid, gid=marks.gid, mtime=marks.mtime)
 
 
-def _begin(v: Visit, path: bytes, scratch: bytes, marks: Marks, replace: bool) -> Op[int]:
+def _begin(v: Visit, path: bytes, scratch: bytes, marks: Marks, replace: bool) -> Op[Attr]:
     """An empty file beside the place, with the marks of what it is to replace where it is given none."""
     there = yield from present(v, path)
     if there is not None:
@@ -149,12 +141,11 @@ def _begin(v: Visit, path: bytes, scratch: bytes, marks: Marks, replace: bool) -
         if marks.mode is None:
             marks = marks._replace(mode=there.mode & 0o7777, uid=there.uid, gid=there.gid)
     handle = yield from opened(v, scratch, Mode(write=True, make=True, exclusive=True, binary=True))
-    ino = handle.ino
     yield from within(handle.release(v.caller))
     marks = marks._replace(mtime=None)  # writing sets it
     if any(mark is not None for mark in marks):
-        yield from within(_marked(v, ino, marks))
-    return ino
+        return (yield from _marked(v, handle.ino, marks))
+    return handle.attr()
 
 
 def present(v: Visit, path: bytes, *, follow: bool = False) -> Op[Attr | None]:
@@ -173,19 +164,20 @@ def _piece(v: Visit, path: bytes, offset: int, data: bytes) -> Op[None]:
     yield from handle.release(v.caller)
 
 
-async def _take_place(door: Door, scratch: bytes, path: bytes, ino: int, replace: bool) -> None:
-    flags = 0 if replace else RENAME_NOREPLACE
-    try:
-        await door.change(lambda v: rename(v, scratch, path, flags))
-    except ConnectionLost:
-        there = await door.read(lambda v: present(v, path))
-        if there is None or there.ino != ino:
-            raise
+async def moved(door: Door, source: str, target: str, ino: int, flags: int) -> None:
+    """Rename what has this number."""
+
+    def seen(v: Visit) -> Op[Attr | None]:
+        there = yield from present(v, raw(target))
+        return there if there is not None and there.ino == ino else None
+
+    await door.sure(lambda v: _rename(v, raw(source), raw(target), flags), seen)
 
 
-def rename(v: Visit, source: bytes, target: bytes, flags: int) -> Op[None]:
+def _rename(v: Visit, source: bytes, target: bytes, flags: int) -> Op[Attr | None]:
     here, there = (yield from v.place(source)), (yield from v.place(target))
     yield from v.fs.rename(v.caller, *here, *there, flags)
+    return None
 
 
 def unlink(v: Visit, path: bytes) -> Op[None]:

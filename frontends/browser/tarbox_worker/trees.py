@@ -85,10 +85,11 @@ class Found(NamedTuple):
         """A file of this tree, whose content must not change until the end: Conflict."""
         v = self.visit
         handle = await self.door.run(lambda: v.fs.open(v.caller, attr.ino))
+        before = handle.attr()
         try:
             yield File(self, handle)
             after = await self.door.run(lambda: v.fs.getattr(attr.ino))
-            if (after.ctime, after.size) != (handle.attr().ctime, handle.attr().size):
+            if (after.ctime, after.size) != (before.ctime, before.size):
                 raise Conflict(f"{self.path}: changed while it was read")
         finally:
             await asyncio.shield(self.door.run(lambda: handle.release(v.caller)))

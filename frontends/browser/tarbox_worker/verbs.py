@@ -192,7 +192,9 @@ async def symlink(work: Work, path: str, target: str) -> Value:
 
 async def rename(work: Work, source: str, target: str, replace: bool = False) -> Value:
     """Give it another name, or another place."""
-    await changing.moved(work.desk.door, source, target, 0 if replace else RENAME_NOREPLACE)
+    found = await find(work.desk.door, source, follow=False)
+    with about(source):
+        await storing.moved(work.desk.door, source, target, found.attr.ino, 0 if replace else RENAME_NOREPLACE)
     return {}
 
 
