@@ -169,7 +169,7 @@ def test_a_guest_sees_one_file_its_own_modules_and_no_password(tenant: Tenant, t
     with SyncDriver(tenant.url, tenant.info.role, pool_size=1) as driver, (tmp_path / "out").open("wb") as out:
         attached = driver.run(lambda: attach(tenant.info))
         with Served(tenant.url, attached, Grant()) as served:
-            result, trouble = guest.run([], served.exchange, driver, attached, env={b"TERM": b"dumb"}, stdio=(0, out.fileno(), 2))
+            result, trouble = guest.run(guest.load(), [], served.exchange, driver, attached, env={b"TERM": b"dumb"}, stdio=(0, out.fileno(), 2))
     assert (result.exit_code, trouble) == (0, None)
     assert (tmp_path / "out").read_text().splitlines() == ["['TARBOX_GATEWAY', 'TERM']", "['core.zip', 'sql']", "no network"]
 

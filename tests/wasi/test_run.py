@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
 from functools import partial
 
+import pytest
+
+from tarbox_cli.progress import patiently
 from tests.pg.cli import Tarbox
-from tests.wasi.helpers import compiled, finish, guest, start, wasi_run
+from tests.wasi.helpers import PATIENCE, compiled, finish, guest, start, wasi_run
 
 ROFS = 69  # of preview1
 
@@ -113,3 +122,45 @@ def test_a_program_of_the_tenants_own(tarbox: Tarbox) -> None:
     assert wasi_run(tarbox, "tarbox:/bin/none.wasm").line() == "/bin/none.wasm: no such file or directory"
     ended = wasi_run(tarbox, "tarbox:")
     assert (ended.status, ended.line()) == (2, "tarbox: wants a path of the tenant behind it (see tarbox wasi run --help)")
+
+
+class Screen(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_compiling_is_told_where_it_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal. What is quick, and what goes elsewhere, goes without a word."""
+    screen, file = Screen(), io.StringIO()
+    monkeypatch.setattr(sys, "stderr", screen)
+    assert patiently(lambda: 7, "quick") == 7
+    assert patiently(lambda: _until(screen.getvalue), "slow", after=0.01) == "tarbox: slow\n"
+    monkeypatch.setattr(sys, "stderr", file)
+    assert patiently(lambda: time.sleep(0.05), "slow", after=0.01) is None
+    assert file.getvalue() == ""
+
+
+def _until(value: Callable[[], str]) -> str:
+    deadline = time.monotonic() + PATIENCE
+    while not value().endswith("\n") and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return value()
+
+
+def test_an_interrupt_does_not_wait_for_the_compiler() -> None:
+    """It hears nothing, and is left alone."""
+    let_go = threading.Event()
+    ended = []
+
+    def compiler() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        ended.append(let_go.wait(PATIENCE))
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            patiently(compiler, "slow")
+        assert ended == []
+    finally:
+        signal.signal(signal.SIGINT, before)
+        let_go.set()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from tarbox_cli.arguments import Parser
 from tarbox_cli.output import Output, complain
+from tarbox_cli.progress import patiently
 from tarbox_cli.session import connect, database_url, settings, tenant_info, tenant_of
 from tarbox_cli.users import whoever, written
 from tarbox_cli.wasi import attended, need_wasmtime, stand_in
@@ -71,11 +72,12 @@ def _guest(options: Namespace, words: list[str]) -> int:
     info = tenant_info(config, url, tenant_of(config, url))
     user = whoever()
     grant = Grant(read_only=options.read_only, upkeep=options.upkeep, audit=config.audit.enabled, caller=user.caller)
+    program = patiently(guest.load, "compiling the guest, which is done once")
     with connect(config, url, info.role) as driver:
         attached = driver.run(lambda: tenant.attach(info, config.branch))
         with Served(driver.dsn, attached, grant) as served, attended():
             told = [os.fsencode(word) for word in (written(user), *words)]
-            result, trouble = guest.run(told, served.exchange, driver, attached, env=_environment())
+            result, trouble = guest.run(program, told, served.exchange, driver, attached, env=_environment())
     if trouble is not None:
         complain(f"the guest met an input/output error: {trouble}")
     if result.trap is not None:

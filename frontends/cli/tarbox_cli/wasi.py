@@ -13,11 +13,13 @@ import threading
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from tarbox_cli.arguments import Parser, UsageError, at_layer, count, guest_directory, host_path, seconds, tenant_path, variable
 from tarbox_cli.output import Output, complain, describe, text
+from tarbox_cli.progress import patiently
 from tarbox_cli.session import database_url, open_tenant, settings, tenant_info, tenant_of
 from tarbox_core.errors import FsError, TarboxError
 from tarbox_core.types import Caller
@@ -112,7 +114,9 @@ def _directories(options: Namespace) -> dict[bytes, bytes]:
 def _load(options: Namespace, name: str, data: bytes | None = None) -> Program:
     from tarbox_wasi import Program
 
-    return Program(name if data is None else data, name=name, fuel=options.fuel, memory=options.memory and options.memory << 20)
+    memory = options.memory and options.memory << 20
+    load = partial(Program, name if data is None else data, name=name, fuel=options.fuel, memory=memory)
+    return patiently(load, f"{name}: compiling it, which takes a while the first time")
 
 
 @contextmanager

@@ -74,16 +74,20 @@ def bundle_file(name: str) -> Path:
     return path
 
 
+def load() -> Program:
+    """The guest, for `run`; the first time it is compiled. TarboxError where it was not built."""
+    return Program(bundle_file("python.wasm"), name="the guest", loader=load_mapped)
+
+
 def run(
-    words: Sequence[bytes], exchange: Callable[[bytes], bytes], driver: Driver, tenant: TenantInfo, *,
+    program: Program, words: Sequence[bytes], exchange: Callable[[bytes], bytes], driver: Driver, tenant: TenantInfo, *,
     env: Mapping[bytes, bytes] | None = None, stdio: tuple[int, int, int] = (0, 1, 2),
 ) -> Ended:  # fmt: skip
-    """Run the guest to its end, with the words that tarbox_cli.inside takes. `exchange` answers its frames.
+    """Run the guest that was loaded to its end, with the words that tarbox_cli.inside takes. `exchange` answers its frames.
 
     `env`: what it sees of an environment, beside where its gateway is. `driver` and `tenant` are not used by it: it has
     none of the tree's directories open.
     """
-    program = Program(bundle_file("python.wasm"), name="the guest", loader=load_mapped)
     extras: dict[bytes, Extra] = {_SQL: Channel(exchange), _CORE: bundle_file("core.zip").read_bytes()}
     variables = {b"TARBOX_GATEWAY": _FOLDER + b"/" + _SQL, **(env or {})}
     tree = ControlledFilesystem(tenant, time.time_ns, enforce=False, read_only=True)
