@@ -121,7 +121,7 @@ def test_a_statement_runs_no_longer_than_its_limit(serve: Callable[..., Served])
 
 def test_neither_do_many_together(tenant: Tenant, serve: Callable[..., Served]) -> None:
     """Each of them is in time, and a lock would be held until the last."""
-    nap = Statement("nap", "select pg_sleep(0.2)", safe=True, tenant=False)
+    nap = Statement("nap", "select 1 from pg_sleep(0.2)", (), ("int4",), safe=True, tenant=False)
     talker, began = Talker(serve(Limits(statement=0.5), statements={"nap": nap, "lock": sql.LOCK}).exchange), time.monotonic()
     with pytest.raises(SqlError) as raised:
         talker.say(1, locking(tenant)[0], *[nap()] * 100, begin=True)
