@@ -93,6 +93,12 @@ def wasm(session: nox.Session) -> None:
     _run(session, "python", "wasm/componentize.py")
 
 
+@nox.session(name="browser-build")
+def browser_build(session: nox.Session) -> None:
+    """Build what the explorer's page is made of, where it is not up to date; how much a first visit moves."""
+    session.run("python", "wasm/browser.py", *session.posargs)
+
+
 @nox.session
 def bench(session: nox.Session) -> None:
     """One of the benchmarks by its name, with its options; without one, a mount beside a plain directory and bindfs."""
