@@ -343,7 +343,7 @@ def test_who_shows_nothing_fills_no_trail(
     desk = Desk(House(parse_url(schema_url), (info,), ROOT))
     try:
         for _ in range(8):
-            desk.refuse(None, "missing", {})
+            desk.refuse(None, "no\0thing\ud800", {})
     finally:
         desk.close()
-    assert len(refused()) == 5
+    assert [record["reason"] for record in refused()] == ["no?thing?"] * 5

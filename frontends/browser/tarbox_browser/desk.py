@@ -106,8 +106,9 @@ class Desk:
         if info is None or not self._may_record(info.id):
             return
         ident = info.id
+        told = "".join(ch if ch.isprintable() else "?" for ch in reason)  # a client's words may be in it
         try:
-            self._driver.run(lambda: tokens.refuse(ident, reason, how, self.house.caller))
+            self._driver.run(lambda: tokens.refuse(ident, told, how, self.house.caller))
         except TarboxError as error:
             _log.warning("a refusal (%s) is not recorded: %s", reason, error)
 
