@@ -25,6 +25,7 @@ _HELP = """The shell's own:
   pwd                    tell where you are
   help [COMMAND]         show this, or the help of a command
   exit [STATUS]          leave, as Ctrl-D does; the status is else that of the last command
+                         (Ctrl-C ends the shell with whatever it is doing)
 
 Paths that do not begin with / start where you are. Words are quoted as in a POSIX shell, and * ? [ ] stand for names.
 """
