@@ -279,8 +279,9 @@ class Session:
     def tell(self, *inos: int, names: bool = False) -> tuple[Query, ...]:
         """The statement that tells other doors, where there are any, which inodes a mutation changes; `names`: a name that
         they may know no longer stands for what it did."""
-        if self.leaves is not None:
-            self.leaves.changed(*inos)
+        leaves = self.leaves  # a thread beside may take it away
+        if leaves is not None:
+            leaves.changed(*inos)
         if self.alone:
             return ()
         return (sql.TELL(feed(self.tenant), f"{self.id} {int(names)} {' '.join(map(str, sorted(set(inos))))}"),)

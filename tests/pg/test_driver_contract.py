@@ -40,7 +40,7 @@ ADD = toy("add", "update t set v = v + $2 where k = $1 returning v", ("int8", "i
 GET = toy("get", "select v from t where k = $1", ("int8",), ("int8",))
 KEYS = toy("keys", "select k from t order by k", (), ("int8",))
 DIVIDE = toy("divide", "select 1 / $1", ("int4",), ("int4",))
-SLEEP = toy("sleep", "select pg_sleep($1)", ("float8",))
+SLEEP = toy("sleep", "select pg_sleep($1) is null", ("float8",), ("bool",))
 SERIALIZABLE = toy("serializable", "set transaction isolation level serializable")
 SUM = toy("sum", "select coalesce(sum(v), 0)::int8 from t", (), ("int8",))
 REFUSE = toy("refuse", "select refuse($1)", ("text",))
@@ -49,7 +49,7 @@ KILL = toy("kill", "select pg_terminate_backend($1, 20000)", ("int4",), ("bool",
 RUNNING = toy("running", "select pid from pg_stat_activity where query like '%pg_sleep%' and state = 'active' and pid <> pg_backend_pid()", (), ("int4",))
 SETTING = toy("setting", "select current_setting('synchronous_commit')", (), ("text",))
 USER = toy("user", "select current_user::text, session_user::text, current_setting('synchronous_commit')", (), ("text", "text", "text"))
-PAUSE = toy("pause", "select pg_sleep(0.05)")
+PAUSE = toy("pause", "select pg_sleep(0.05) is null", (), ("bool",))
 SCHEMA = """
 create table t (k int8 primary key, v int8);
 create function refuse(code text) returns void language plpgsql as $$ begin raise exception 'refused' using errcode = code; end $$;

@@ -138,6 +138,7 @@ ROWS = [
     Row("hard link", lambda w: w.fs.link(ROOT, w.ino("small"), w.ino("other"), b"same")),
     Row("access", lambda w: w.fs.access(USER, w.ino("small"), R_OK)),
     Row("getattr", lambda w: w.fs.getattr(w.ino("small"))),
+    Row("settle", lambda w: w.fs.settle(w.ino("mkdir"))),
     Row("resolve", lambda w: w.fs.resolve(ROOT, b"/link")),
     Row("resolve the link", lambda w: w.fs.resolve(ROOT, b"/link", follow=False)),
     Row("resolve_parent", lambda w: w.fs.resolve_parent(ROOT, b"/dir/new")),
