@@ -69,7 +69,7 @@ def build(static: Path = STATIC) -> bool:
             info = json.loads((PYODIDE / "pyodide-lock.json").read_bytes())["info"]
             entries = _bundle(new, {"pyodide": f"{python}/", "core": core, "info": info})
             _licenses(new)
-            _compress(new, static)
+            _compress(new)
             content = {"sources": sources, "entries": {**entries, "core": core, "pyodide": python}, "files": _hashes(new)}
             (new / MANIFEST).write_text(json.dumps(content, indent=1) + "\n")
             if static.exists():
@@ -231,7 +231,7 @@ def _licenses(new: Path) -> None:
     (new / "licenses.txt").write_text("\n\n".join(f"{title}\n{'=' * len(title)}\n\n{text.read_text().strip()}\n" for title, text in parts))
 
 
-def _compress(new: Path, static: Path) -> None:
+def _compress(new: Path) -> None:
     """Siblings for servers to send. What is as in the last build keeps its own."""
     plain = [path for path in sorted(new.rglob("*")) if path.is_file() and path.suffix not in (".br", ".gz") and not Path(f"{path}.br").exists()]
     _run("node", "tools/compress.mjs", text="\n".join(map(str, plain)))
