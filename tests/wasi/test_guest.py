@@ -215,9 +215,9 @@ cat soft hard ../a*
 cd -
 cd nowhere
 cd c.txt
-ls
+tarbox ls
 cd
-pwd
+tarbox pwd
 exit
 """
     done = wasi("shell", given=script.encode())
