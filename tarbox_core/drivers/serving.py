@@ -51,8 +51,8 @@ class Served:
     """One client. `tenant`: as attached, whose role its statements run under.
 
     `exchange` blocks and may run in several threads; one transaction's requests one at a time. `pool_size` bounds the
-    transactions open at once, for which a further one waits `connection_timeout` seconds. No connection is made before
-    one is needed.
+    transactions open at once, for which a further one waits `connection_timeout` seconds. `synchronous`: every commit waits
+    for the disk. No connection is made before one is needed.
     """
 
     def __init__(
@@ -64,6 +64,7 @@ class Served:
         limits: Limits = LIMITS,
         pool_size: int = POOL_SIZE,
         connection_timeout: float = CONNECTION_TIMEOUT,
+        synchronous: bool = False,
         clock: Callable[[], int] = time.time_ns,
         statements: Mapping[str, Statement] = STATEMENTS,
     ) -> None:
@@ -76,7 +77,11 @@ class Served:
             "statement_timeout": _milliseconds(limits.statement),
             "lock_timeout": _milliseconds(limits.lock),
         }
-        self._pool = Pool(lambda: Wire(self.dsn, tenant.role, settings=settings, answer_max=ANSWER_MAX), pool_size, connection_timeout)
+
+        def connect() -> Wire:
+            return Wire(self.dsn, tenant.role, synchronous=synchronous, settings=settings, answer_max=ANSWER_MAX)
+
+        self._pool = Pool(connect, pool_size, connection_timeout)
         self._aside = SyncDriver(self.dsn, tenant.role, pool_size=1)  # to see who else is there
         self._gateway = Gateway(tenant, grant, clock, statements)
         self._turn = threading.Lock()  # of the gateway, and of what is open

@@ -119,6 +119,13 @@ def test_a_statement_runs_no_longer_than_its_limit(serve: Callable[..., Served])
     assert raised.value.sqlstate == "57014"
 
 
+@pytest.mark.parametrize(("synchronous", "setting"), [(False, "off"), (True, "on")])
+def test_commits_wait_for_the_disk_where_the_host_says_so(serve: Callable[..., Served], synchronous: bool, setting: str) -> None:
+    told = Statement("told", "select current_setting('synchronous_commit')", (), ("text",), safe=True, tenant=False)
+    served = serve(synchronous=synchronous, statements={"told": told})
+    assert Talker(served.exchange).say(1, told(), begin=True, commit=True) == [[(setting,)]]
+
+
 def test_neither_do_many_together(tenant: Tenant, serve: Callable[..., Served]) -> None:
     """Each of them is in time, and a lock would be held until the last."""
     nap = Statement("nap", "select 1 from pg_sleep(0.2)", (), ("int4",), safe=True, tenant=False)

@@ -202,7 +202,7 @@ class Explorer:
         with SyncDriver(house.dsn, info.role, pool_size=1) as driver:
             attached = driver.run(lambda: tenant.attach(info, branch or house.branch))
         grant = Grant(read_only=token.read_only, audit=house.audit, caller=Caller(token.uid, token.gid, (), house.caller.pid))
-        return Served(house.dsn, attached, grant, pool_size=CONNECTIONS)
+        return Served(house.dsn, attached, grant, pool_size=CONNECTIONS, synchronous=house.synchronous)
 
     # --- refusals
 

@@ -48,6 +48,7 @@ class House:
     key: str = ""
     branch: str = "main"
     audit: bool = True
+    synchronous: bool = False  # every commit waits for the disk
     clock: Callable[[], int] = time.time_ns
 
 

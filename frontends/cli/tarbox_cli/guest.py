@@ -75,7 +75,7 @@ def _guest(options: Namespace, words: list[str]) -> int:
     program = patiently(guest.load, "compiling the guest, which is done once")
     with connect(config, url, info.role) as driver:
         attached = driver.run(lambda: tenant.attach(info, config.branch))
-        with Served(driver.dsn, attached, grant) as served, attended():
+        with Served(driver.dsn, attached, grant, synchronous=config.database.durability == "always") as served, attended():
             told = [os.fsencode(word) for word in (written(user), *words)]
             result, trouble = guest.run(program, told, served.exchange, driver, attached, env=_environment())
     if trouble is not None:

@@ -61,6 +61,7 @@ def serve(options: Namespace, out: Output) -> int:
         served = _tenants(driver, wanted)
     house = running.House(
         parse_url(database_url(config), os.environ), tuple(served), whoever().caller, key=config.token.secret, branch=config.branch, audit=config.audit.enabled,
+        synchronous=config.database.durability == "always",
     )
 
     def ready(started: Started) -> None:
