@@ -238,15 +238,33 @@ class OpenFile:
     def write(
         self, caller: Caller, offset: int, data: bytes | memoryview, *, append: bool = False, kill_suid: bool = False
     ) -> Op[int]:
-        """Gather bytes; how many were taken. EFBIG beyond the tenant's largest size, EROFS."""
+        """Gather bytes; how many were taken. An append is stored at once where other doors are: two of them may append to one
+        file. EFBIG beyond the tenant's largest size, EROFS."""
         if self._s.read_only:
             raise FsError(errno.EROFS, self.ino)
         self.require_current()
+        if append and not self._s.alone and self.new is None:
+            return (yield from self._append(caller, data, kill_suid))
         if len(self.pieces) * self._s.block_size >= FLUSH_AT:
             yield from self.flush(caller)  # may be run again, and what follows must not
         if append:
             yield from self.look()
             offset = self.size
+        return self._gather(caller, offset, data, kill_suid)
+
+    def _append(self, caller: Caller, data: bytes | memoryview, kill_suid: bool) -> Op[int]:
+        """Write behind the end as it is now, whoever else appends, and store that in the same transaction."""
+        end = yield from self.look_again()
+        taken = self._gather(caller, end, data, kill_suid)
+        try:
+            yield from self.flush(caller)
+        except BaseException:  # it may be run again
+            self.pieces.cut(end)
+            self.written -= taken
+            raise
+        return taken
+
+    def _gather(self, caller: Caller, offset: int, data: bytes | memoryview, kill_suid: bool) -> int:
         room = self._s.max_file_size - offset
         if room <= 0 and len(data):
             raise FsError(errno.EFBIG, self.ino)

@@ -17,6 +17,7 @@ from tarbox_core.errors import FsError
 from tarbox_core.types import LINK_MAX, RENAME_EXCHANGE, RENAME_NOREPLACE, ROOT_INO
 from tarbox_fuse.verbs import Verbs
 from tests.conftest import PgServer
+from tests.disturbed import disturbed
 from tests.tenants import BLOCK, ROOT, Session, Tenant
 
 EXPECTED = {errno.EEXIST, errno.ENOENT, errno.ENOTEMPTY, errno.EINVAL, errno.ENOTDIR, errno.EISDIR, errno.EPERM}
@@ -248,6 +249,43 @@ def test_writers_of_one_file_each_keep_their_blocks(tenant: Tenant) -> None:
     for door, file in zip(doors, opened, strict=True):
         door.close(file)
     assert tenant.session().read(b"/file") == b"".join(bytes([number + 1]) * part for number in range(4))
+
+
+def test_nothing_is_lost_of_what_several_doors_append_to_one_file(tenant: Tenant) -> None:
+    """By short lines across the end of inline content, some of them with the file held open, some with it opened anew."""
+    doors = sessions(tenant, 4)
+    doors[0].close(doors[0].create(b"/log"))
+
+    def append(door: Session, mark: bytes) -> Callable[[], None]:
+        def work() -> None:
+            opened = door.open(b"/log", write=True)
+            for n in range(60):
+                if n % 3 == 0:
+                    door.close(opened)
+                    opened = door.open(b"/log", write=True)
+                line = b"%s %d %s\n" % (mark, n, b"x" * 50)
+                assert door.run(lambda: opened.write(ROOT, 0, line, append=True)) == len(line)  # noqa: B023
+            door.close(opened)
+
+        return work
+
+    together(*(append(door, b"%d" % number) for number, door in enumerate(doors)))
+    lines = doors[0].read(b"/log").splitlines()
+    assert sorted(lines) == sorted(b"%d %d %s" % (number, n, b"x" * 50) for number in range(4) for n in range(60))
+    for number in range(4):
+        own = [line for line in lines if line.startswith(b"%d " % number)]
+        assert own == sorted(own, key=lambda line: int(line.split()[1]))
+
+
+@pytest.mark.parametrize("trip", range(3))
+def test_an_append_that_is_run_again_is_there_once(tenant: Tenant, trip: int) -> None:
+    (door,) = sessions(tenant, 1)
+    door.write(b"/log", b"begun ")
+    opened = door.open(b"/log", write=True)
+    assert door.run(disturbed(lambda: opened.write(ROOT, 0, b"and ended", append=True), trip)) == 9
+    assert door.read(b"/log") == b"begun and ended"
+    door.close(opened)
+    assert door.read(b"/log") == b"begun and ended"
 
 
 def test_a_file_flushed_and_truncated_at_once(tenant: Tenant) -> None:
