@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -77,6 +78,20 @@ def test_a_signal_ends_the_guest_and_keeps_what_it_wrote(tarbox: Tarbox, number:
     ended = finish(process)
     assert (ended.status, ended.said) == (status, "tarbox: interrupted\n" if number == signal.SIGINT else "")
     assert tarbox("cat", "/kept.txt") == b"unflushed"
+
+
+def test_who_ends_a_guest_is_told_what_it_changed(tarbox: Tarbox) -> None:
+    told = []
+    for word in ("--checkpoint", "--json"):
+        process = start(tarbox, "--checkpoint", word, guest("keep"))
+        assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+        process.send_signal(signal.SIGTERM)
+        ended = finish(process)
+        assert ended.status == 143
+        told.append(ended.said)
+    assert told[0].endswith("A\t/kept.txt\n")
+    document = json.loads(told[1])
+    assert (document["exit_code"], document["reason"], [change["path"] for change in document["changes"]]) == (143, "signal", ["/kept.txt"])
 
 
 def test_what_a_guest_that_is_ended_wrote_is_kept(runner: Runner) -> None:

@@ -153,17 +153,26 @@ def _run(options: Namespace, program: Program, door: Door, dirs: dict[bytes, byt
     if layer is not None and not options.json:
         complain(f"layer {layer.short} made: `tarbox layer switch {layer.short}` brings this tree back")
     args = [os.fsencode(word) for word in (os.path.basename(program.name), *options.args)]
-    with door.guest(args=args, env=dict(options.env), dirs=dirs) as world:
-        result = program.run(world, timeout=options.timeout)
-        if not options.json:
-            _explain(options, program, result)
-        _troubles(world)
+    try:
+        with door.guest(args=args, env=dict(options.env), dirs=dirs) as world:
+            result = program.run(world, timeout=options.timeout)
+            if not options.json:
+                _explain(options, program, result)
+            _troubles(world)
+    except (KeyboardInterrupt, SystemExit) as signalled:  # `attended`
+        _tell(options, door, layer, {"exit_code": signalled.code if isinstance(signalled, SystemExit) else 130, "reason": "signal", "trap": None})
+        raise
+    _tell(options, door, layer, result._asdict())
+    return result.exit_code & 0xFF or min(result.exit_code, 1)  # of 256 a shell would see 0
+
+
+def _tell(options: Namespace, door: Door, layer: Layer | None, ended: dict[str, object]) -> None:
+    """What a script, or whoever had a layer made, wants to know of a run."""
     changes = None if layer is None else door.changes(layer)
     if options.json:
-        _document(result, layer, changes)
+        _document(ended, layer, changes)
     elif changes is not None:
         _changed(changes)
-    return result.exit_code & 0xFF or min(result.exit_code, 1)  # of 256 a shell would see 0
 
 
 def _explain(options: Namespace, program: Program, result: Result) -> None:
@@ -200,12 +209,12 @@ def _changed(changes: list[Change]) -> None:
         complain("nothing changed")
 
 
-def _document(result: Result, layer: Layer | None, changes: list[Change] | None) -> None:
+def _document(ended: dict[str, object], layer: Layer | None, changes: list[Change] | None) -> None:
     from tarbox_cli.comparing import described
     from tarbox_core.listing import layer_value
 
     shown = {
-        **result._asdict(), "layer": None if layer is None else layer_value(layer),
+        **ended, "layer": None if layer is None else layer_value(layer),
         "changes": None if changes is None else [described(change) for change in changes],
     }  # fmt: skip
     sys.stderr.flush()
