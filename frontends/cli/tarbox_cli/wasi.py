@@ -135,7 +135,9 @@ def _tenant(options: Namespace) -> Iterator[tuple[Dsn, Driver, ControlledFilesys
 
 
 def _stored(driver: Driver, fs: ControlledFilesystem, caller: Caller, path: bytes) -> bytes:
-    """What a file of the tenant holds."""
+    """The program that a file of the tenant holds. ProgramError, as of a file of this host."""
+    from tarbox_wasi import ProgramError
+
     try:
         attr = driver.run(lambda: fs.resolve(caller, path))
         opened = driver.run(lambda: fs.open(caller, attr.ino))
@@ -144,7 +146,7 @@ def _stored(driver: Driver, fs: ControlledFilesystem, caller: Caller, path: byte
         finally:
             driver.run(lambda: opened.release(caller))
     except FsError as error:
-        raise FsError(error.errno, path) from error
+        raise ProgramError(f"tarbox:{text(path)}: {FsError(error.errno)}") from error
 
 
 def _run(options: Namespace, program: Program, door: Door, dirs: dict[bytes, bytes]) -> int:
