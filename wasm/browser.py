@@ -32,7 +32,8 @@ PYODIDE: Final = MODULES / "pyodide"
 MANIFEST: Final = "manifest.json"  # what it was built from, the sha256 of each file, and what the entries are called
 
 # Of the page: what esbuild begins at, by the name that the manifest has for it.
-ENTRIES: Final = {"worker": "worker/worker.js"}
+ENTRIES: Final = {"worker": "worker/worker.js", "page": "ui/main.js", "style": "ui/style.css"}
+DOCUMENT: Final = "index.html"  # of which {entry} is what an entry is called
 # Of the core: what runs in a page. Its other drivers need sockets, its interface for programs those drivers.
 PACKAGES: Final = {"tarbox_core": ROOT / "tarbox_core", "tarbox_worker": BROWSER / "tarbox_worker"}
 DRIVERS: Final = frozenset(("__init__.py", "base.py", "remote.py"))
@@ -67,10 +68,11 @@ def build(static: Path = STATIC) -> bool:
             python = _python(new, work, static)
             core = _core(new, work)
             info = json.loads((PYODIDE / "pyodide-lock.json").read_bytes())["info"]
-            entries = _bundle(new, {"pyodide": f"{python}/", "core": core, "info": info})
+            entries, later = _bundle(new, {"pyodide": f"{python}/", "core": core, "info": info})
+            _document(new, entries)
             _licenses(new)
             _compress(new)
-            content = {"sources": sources, "entries": {**entries, "core": core, "pyodide": python}, "files": _hashes(new)}
+            content = {"sources": sources, "entries": {**entries, "core": core, "pyodide": python}, "later": later, "files": _hashes(new)}
             (new / MANIFEST).write_text(json.dumps(content, indent=1) + "\n")
             if static.exists():
                 static.rename(Path(made, "old"))
@@ -201,8 +203,8 @@ def _archive(files: Mapping[str, bytes], folder: Path) -> bytes:
 # --- the page
 
 
-def _bundle(new: Path, assets: Mapping[str, Any]) -> dict[str, str]:
-    """Bundle the entries; what each is called."""
+def _bundle(new: Path, assets: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
+    """Bundle the entries; what each is called, and the files that none of them asks for when it starts."""
     options = [
         "--bundle", "--format=esm", "--splitting", "--minify", "--target=es2022", "--entry-names=[name]-[hash]", "--chunk-names=[name]-[hash]",
         "--asset-names=[name]-[hash]", "--external:node:*", "--external:ws", "--legal-comments=none", "--log-level=error",
@@ -212,8 +214,24 @@ def _bundle(new: Path, assets: Mapping[str, Any]) -> dict[str, str]:
     _run(MODULES / ".bin/esbuild", *ENTRIES.values(), *options, *told)
     outputs = json.loads(meta.read_text())["outputs"]
     meta.unlink()
-    names = {each["entryPoint"]: Path(output).name for output, each in outputs.items() if "entryPoint" in each}
-    return {name: names[entry] for name, entry in ENTRIES.items()}
+    names = {each["entryPoint"]: output for output, each in outputs.items() if "entryPoint" in each}
+    left = [names[entry] for entry in ENTRIES.values()]
+    first: set[str] = set()
+    while left:
+        output = left.pop()
+        first.add(output)
+        asked = {each["path"] for each in outputs[output]["imports"] if each["kind"] == "import-statement"}
+        left += [path for path in asked if path in outputs and path not in first]
+    later = sorted(Path(output).name for output in outputs if output not in first)
+    return {name: Path(names[entry]).name for name, entry in ENTRIES.items()}, later
+
+
+def _document(new: Path, entries: Mapping[str, str]) -> None:
+    """The one document, which names the entries."""
+    text = (PAGE / DOCUMENT).read_text()
+    for entry, name in entries.items():
+        text = text.replace(f"{{{entry}}}", name)
+    (new / DOCUMENT).write_text(text)
 
 
 def _licenses(new: Path) -> None:
@@ -238,9 +256,10 @@ def _compress(new: Path) -> None:
 
 
 def transfer(static: Path) -> int:
-    """How many bytes a first visit moves, compressed."""
-    names: dict[str, str] = json.loads((static / MANIFEST).read_bytes())["files"]
-    plain = [name for name in names if not name.endswith((".br", ".gz")) and name != "licenses.txt"]
+    """How many bytes a first visit moves, compressed, until a file is opened."""
+    manifest: dict[str, Any] = json.loads((static / MANIFEST).read_bytes())
+    names = manifest["files"]
+    plain = [name for name in names if not name.endswith((".br", ".gz")) and name not in ("licenses.txt", *manifest["later"])]
     return sum((static / (f"{name}.br" if f"{name}.br" in names else name)).stat().st_size for name in plain)
 
 

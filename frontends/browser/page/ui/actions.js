@@ -1,0 +1,208 @@
+// What can be done with files and folders. Each does it, shows what came of it, and remembers how it is undone.
+
+import { asked } from "./dialog.js";
+import { beside, Collisions } from "./collisions.js";
+import { count } from "./format.js";
+import { join, nameOf, parentOf, within } from "./paths.js";
+import { upload } from "./uploads.js";
+
+const KEPT_URL = 60_000; // ms until a download has surely begun
+
+export class Actions {
+  #undos = [];
+  clipboard = null; // {cut, paths, layer}
+
+  constructor(explorer) {
+    this.explorer = explorer;
+    this.client = explorer.client;
+    this.toasts = explorer.toasts;
+    this.transfers = explorer.transfers;
+  }
+
+  // --- making
+
+  async make(kind) {
+    const folder = this.explorer.place.path;
+    const words = kind === "folder" ? "New folder" : "New file";
+    const name = await asked(words, "Name", kind === "folder" ? "New folder" : "New file.txt", "Create", kind === "folder" ? undefined : [0, 8]);
+    if (!name) return;
+    const path = join(folder, name);
+    await this.#try(`${words} “${name}”`, async () => {
+      if (kind === "folder") await this.client.told("mkdir", { path });
+      else await this.client.told("write", { path, replace: false }, { data: new ArrayBuffer(0) });
+      this.#undoable(`making “${name}”`, () => this.client.told("remove", { paths: [path] }), [folder]);
+      await this.explorer.touched([folder], { select: [name] });
+    });
+  }
+
+  async rename(entry) {
+    const folder = this.explorer.place.path;
+    const name = await this.explorer.list.rename(entry);
+    if (name === null) return;
+    const [source, target] = [join(folder, entry.name), join(folder, name)];
+    await this.#try(`Renaming “${entry.name}”`, async () => {
+      await this.client.told("rename", { source, target });
+      this.#undoable(`renaming “${entry.name}”`, () => this.client.told("rename", { source: target, target: source }), [folder]);
+      await this.explorer.touched([folder], { select: [name] });
+    });
+  }
+
+  // --- taking away
+
+  async remove(paths) {
+    const words = paths.length === 1 ? `“${nameOf(paths[0])}”` : count(paths.length, "item");
+    const folders = [...new Set(paths.map(parentOf))];
+    const answer = await this.transfers.run(`Deleting ${words}`, (job) => this.client.told("remove", { paths }, job));
+    await this.explorer.touched(folders);
+    if (!answer) return;
+    const undo = () => this.transfers.run(`Bringing back ${words}`, (job) => this.client.told("undo", answer.undo, job));
+    const undoing = this.#undoable(`deleting ${words}`, undo, folders, paths.map(nameOf));
+    this.toasts.tell(`${words} deleted`, { action: { label: "Undo", run: () => this.undo(undoing) } });
+  }
+
+  // --- moving and copying
+
+  cut(paths) {
+    this.#clip({ cut: true, paths, layer: null });
+  }
+
+  copy(paths) {
+    this.#clip({ cut: false, paths, layer: this.explorer.place.layer });
+  }
+
+  #clip(clipboard) {
+    this.clipboard = clipboard;
+    this.explorer.markCut();
+    const words = count(clipboard.paths.length, "item");
+    this.toasts.tell(`${words} ${clipboard.cut ? "to be moved" : "to be copied"}: paste where it is to go`);
+  }
+
+  async paste(folder) {
+    const { clipboard } = this;
+    if (!clipboard) return;
+    if (clipboard.cut) this.clipboard = null;
+    this.explorer.markCut();
+    if (clipboard.cut) await this.move(clipboard.paths, folder);
+    else await this.copyTo(clipboard.paths, folder, clipboard.layer);
+  }
+
+  async move(paths, folder) {
+    const wanted = paths.filter((path) => parentOf(path) !== folder && !within(folder, path));
+    if (!wanted.length) return;
+    const moved = [];
+    const collisions = new Collisions(wanted.length > 1);
+    await this.#try(`Moving to ${folder}`, async () => {
+      for (const source of wanted) {
+        const rename = (name, replace) => this.client.told("rename", { source, target: join(folder, name), replace });
+        const name = await collisions.settle(nameOf(source), rename);
+        if (name) moved.push({ source, target: join(folder, name) });
+      }
+    });
+    const folders = [folder, ...new Set(moved.map(({ source }) => parentOf(source)))];
+    if (moved.length) {
+      const undo = async () => {
+        for (const { source, target } of moved) await this.client.told("rename", { source: target, target: source });
+      };
+      const undoing = this.#undoable(`moving ${count(moved.length, "item")}`, undo, folders);
+      this.toasts.tell(`${count(moved.length, "item")} moved to ${folder}`, { action: { label: "Undo", run: () => this.undo(undoing) } });
+    }
+    await this.explorer.touched(folders, { select: moved.map(({ target }) => nameOf(target)) });
+  }
+
+  async copyTo(paths, folder, layer) {
+    const made = [];
+    const collisions = new Collisions(paths.length > 1);
+    await this.transfers.run(`Copying ${count(paths.length, "item")}`, async (job) => {
+      for (const source of paths) {
+        const attempt = (name, replace) => this.client.told("copy", { source, target: join(folder, name), layer, replace }, job);
+        const same = parentOf(source) === folder && layer === null;
+        const name = same ? await beside(nameOf(source), attempt) : await collisions.settle(nameOf(source), attempt);
+        if (name) made.push(join(folder, name));
+      }
+    });
+    if (made.length) this.#undoable(`copying ${count(made.length, "item")}`, () => this.client.told("remove", { paths: made }), [folder]);
+    await this.explorer.touched([folder], { select: made.map(nameOf) });
+  }
+
+  // --- in and out
+
+  async upload(found, folder) {
+    const all = await found;
+    if (!all.files.length && !all.folders.length) return;
+    const names = await upload(this, all, folder);
+    await this.explorer.touched([folder], { select: names });
+    if (names.length && all.files.length > 1) this.toasts.tell(`${count(all.files.length, "file")} uploaded to ${folder}`);
+  }
+
+  async download(entries, folder) {
+    const { layer } = this.explorer.place;
+    const single = entries.length === 1 && entries[0].kind === "file" ? entries[0] : null;
+    const name = single?.name ?? `${entries.length === 1 ? entries[0].name : nameOf(folder) || this.explorer.tenant.name}.zip`;
+    const answer = await this.transfers.run(`Downloading ${name}`, (job) => {
+      if (single) return this.client.ask("download", { path: join(folder, single.name), layer }, job);
+      return this.client.ask("archive", { paths: entries.map((entry) => join(folder, entry.name)), layer }, job);
+    });
+    if (answer) save(answer.file, name);
+  }
+
+  // --- bringing back
+
+  async restore(path, layer, name) {
+    const answer = await this.transfers.run(`Restoring ${nameOf(path)}`, (job) => this.client.told("restore", { path, layer }, job));
+    if (!answer) return;
+    const before = answer.kept.id;
+    const undo = async () => {
+      try {
+        await this.client.told("restore", { path, layer: before });
+      } catch (error) {
+        if (error.code !== "ENOENT") throw error;
+        await this.client.told("remove", { paths: [path] }); // nothing was there
+      }
+    };
+    const undoing = this.#undoable(`restoring “${nameOf(path)}”`, undo, [parentOf(path)]);
+    this.toasts.tell(`“${nameOf(path)}” is as of ${name} again`, { action: { label: "Undo", run: () => this.undo(undoing) } });
+    await this.explorer.touched([parentOf(path)]);
+  }
+
+  // --- undoing
+
+  async undo(wanted = this.#undos.at(-1)) {
+    if (!wanted || !this.#undos.includes(wanted)) {
+      this.toasts.tell("There is nothing to undo");
+      return;
+    }
+    this.#undos = this.#undos.filter((each) => each !== wanted);
+    await this.#try(`Undoing ${wanted.words}`, async () => {
+      await wanted.run();
+      this.toasts.tell(`Undone: ${wanted.words}`);
+    });
+    await this.explorer.touched(wanted.folders, { select: wanted.names });
+  }
+
+  // Another tree stands here now: what was done before is nothing of it.
+  forget() {
+    this.#undos = [];
+  }
+
+  #undoable(words, run, folders, names = []) {
+    const undoing = { words, run, folders, names };
+    this.#undos.push(undoing);
+    return undoing;
+  }
+
+  async #try(what, work) {
+    try {
+      await work();
+    } catch (error) {
+      this.toasts.failed(what, error);
+    }
+  }
+}
+
+export function save(file, name) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(file);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), KEPT_URL);
+}

@@ -1,0 +1,46 @@
+// Lines across the page: that the connection is lost, and that what is seen is the past.
+
+import { h } from "./dom.js";
+import { fullTime, layerName } from "./format.js";
+
+export class Banners {
+  #timer;
+
+  // `on`: now(), switchTo(layer)
+  constructor(on) {
+    this.on = on;
+    this.connection = h("div.banner.connection", { role: "status", hidden: true });
+    this.past = h("div.banner.past", { role: "status", hidden: true });
+    this.element = h("div.banners", {}, this.connection, this.past);
+  }
+
+  connected(state) {
+    clearTimeout(this.#timer);
+    const { hidden } = this.connection;
+    this.connection.dataset.state = state;
+    if (state === "open") {
+      this.connection.textContent = "Connected again.";
+      this.#timer = setTimeout(() => (this.connection.hidden = true), hidden ? 0 : 2000);
+    } else {
+      this.connection.textContent = state === "lost" ? "The connection is lost. Trying again; nothing you edit is lost." : "This session has ended.";
+      this.connection.hidden = false;
+    }
+  }
+
+  broken(words) {
+    this.connection.textContent = `The explorer could not start: ${words}`;
+    this.connection.hidden = false;
+  }
+
+  // `layer`: null is now. `may`: whether it can be switched to.
+  seen(layer, may) {
+    this.past.hidden = layer === null;
+    if (layer === null) return;
+    const words = [h("strong", {}, layerName(layer)), `, ${fullTime(layer.sealedAt ?? layer.createdAt)}: read-only`];
+    this.past.replaceChildren(
+      h("span", {}, "The tree as of ", words),
+      may && layer.sealedAt !== null && h("button", { type: "button", onclick: () => this.on.switchTo(layer) }, "Switch to it…"),
+      h("button", { type: "button", onclick: this.on.now }, "Back to now"),
+    );
+  }
+}

@@ -1,0 +1,69 @@
+// Who is let in: a link's secret for a session, and a form for a link where there is none.
+
+import { h, keep } from "./dom.js";
+import { openWindow } from "./dialog.js";
+
+const REASONS = {
+  spent: "This link was used already. `tarbox token create` makes another token.",
+  expired: "This link is too old.",
+  revoked: "This token was revoked.",
+  unknown: "The server does not know this token.",
+};
+
+// The tenants that a session opens: [{name, read_only, expires_at}].
+export async function admitted() {
+  const secret = secretOf(location.hash);
+  if (secret) {
+    history.replaceState(null, "", location.pathname);
+    const { tenants, words } = await login(secret);
+    return tenants ?? askForLink(words);
+  }
+  const answer = await fetch("/session");
+  return answer.ok ? (await answer.json()).tenants : askForLink("");
+}
+
+export async function leave() {
+  await fetch("/logout", { method: "POST" });
+  keep(sessionStorage, "tarbox-left", "yes");
+  location.replace("/");
+}
+
+function secretOf(words) {
+  const token = /#token=([^&\s]+)/.exec(words);
+  return token?.[1] ?? (/^tbx_\S+$/.test(words) ? words : null);
+}
+
+async function login(token) {
+  const headers = { "Content-Type": "application/json" };
+  const answer = await fetch("/login", { method: "POST", headers, body: JSON.stringify({ token }) });
+  const told = await answer.json();
+  return answer.ok ? { tenants: told.tenants } : { words: REASONS[told.error] ?? `The server refuses it: ${told.error}.` };
+}
+
+// A window that stays until a link or a token lets the page in.
+export function askForLink(words) {
+  return new Promise((resolve) => {
+    const input = h("input", { type: "password", autocomplete: "off", spellcheck: "false", required: true });
+    const problem = h("p.problem", { role: "alert" }, words);
+    let tenants = null;
+    const form = h(
+      "form",
+      {
+        onsubmit: async (event) => {
+          event.preventDefault();
+          const token = secretOf(input.value.trim());
+          const answer = token ? await login(token) : { words: "This is neither a link nor a token." };
+          problem.textContent = answer.words ?? "";
+          tenants = answer.tenants;
+          if (tenants) dialog.close();
+        },
+      },
+      h("p", {}, "`tarbox serve` prints a link that opens this page. Open a new one, or paste it here."),
+      problem,
+      h("label.field", {}, h("span", {}, "Link or token"), input),
+      h("footer", {}, h("button.main", { type: "submit" }, "Open")),
+    );
+    const dialog = openWindow({ title: "Tarbox", kind: "small.login", content: form, close: () => resolve(tenants) });
+    dialog.addEventListener("cancel", (event) => event.preventDefault());
+  });
+}

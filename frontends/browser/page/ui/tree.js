@@ -1,0 +1,149 @@
+// The tree of folders: each reads what is in it when it is opened first.
+
+import { h } from "./dom.js";
+import { icon } from "./icons.js";
+import { join, nameOf, parentOf, within } from "./paths.js";
+import { sorted } from "./listing.js";
+
+const SHOWN = 2000; // folders of one folder
+
+export class Tree {
+  #nodes = new Map(); // by path: {item, row, group, open}
+  #layer = null;
+  #path = "/";
+
+  // `on`: go(path)
+  constructor(client, on) {
+    this.client = client;
+    this.on = on;
+    this.element = h("ul.tree", { role: "tree", "aria-label": "Folders" });
+    this.element.addEventListener("click", (event) => this.#clicked(event));
+    this.element.addEventListener("keydown", (event) => this.#key(event));
+  }
+
+  // The tree as of a layer, with a path in it open as far as it is there.
+  async show(path, layer) {
+    this.#path = path;
+    if (layer !== this.#layer || !this.#nodes.size) {
+      this.#layer = layer;
+      this.#nodes.clear();
+      this.element.replaceChildren(this.#node("/", 1));
+      await this.#open("/");
+    }
+    const names = path.slice(1).split("/");
+    for (let at = 1; at < names.length; at++) await this.#open(`/${names.slice(0, at).join("/")}`);
+    if (path === this.#path) this.#mark();
+  }
+
+  // Read folders anew that are open: those at `paths`, or all.
+  async refresh(paths) {
+    const open = [...this.#nodes.keys()].filter((path) => this.#nodes.get(path).open && (!paths || paths.includes(path)));
+    for (const path of open) if (this.#nodes.has(path)) await this.#read(path);
+    this.#mark();
+  }
+
+  pathAt(event) {
+    return event.target.closest?.(".branch")?.dataset.path ?? null;
+  }
+
+  // The open folder with an inode's number, if any.
+  pathOf(ino) {
+    for (const [path, node] of this.#nodes) if (node.ino === ino && node.open) return path;
+    return null;
+  }
+
+  #node(path, level) {
+    const twist = h("span.twist", {}, icon("chevron"));
+    const row = h("div.branch", { "data-path": path }, twist, icon(path === "/" ? "archive" : "folder"), h("span.name", {}, path === "/" ? "Root" : nameOf(path)));
+    row.style.paddingLeft = `${(level - 1) * 16 + 8}px`;
+    const group = h("ul", { role: "group", hidden: true });
+    const item = h("li", { role: "treeitem", "aria-expanded": "false", "aria-level": level, tabindex: "-1", "aria-label": path === "/" ? "Root" : nameOf(path) }, row, group);
+    this.#nodes.set(path, { item, row, group, level, open: false, ino: null });
+    return item;
+  }
+
+  async #open(path) {
+    const node = this.#nodes.get(path);
+    if (!node || node.open) return;
+    node.open = true;
+    await this.#read(path);
+    node.group.hidden = false;
+    node.item.setAttribute("aria-expanded", "true");
+  }
+
+  #close(path) {
+    const node = this.#nodes.get(path);
+    node.open = false;
+    node.group.hidden = true;
+    node.item.setAttribute("aria-expanded", "false");
+  }
+
+  async #read(path) {
+    const node = this.#nodes.get(path);
+    const layer = this.#layer;
+    const folders = [];
+    try {
+      let answer = await this.client.told("list", { path, layer });
+      node.ino = answer.ino;
+      for (;;) {
+        folders.push(...answer.entries.filter(({ kind }) => kind === "directory"));
+        if (answer.cursor === null || folders.length >= SHOWN) break;
+        answer = await this.client.told("more", { cursor: answer.cursor, limit: 10_000 });
+      }
+    } catch {
+      return; // it is gone, or the connection is: both are told elsewhere
+    }
+    if (this.#nodes.get(path) !== node) return;
+    const names = sorted(folders, { by: "name", down: false }).map(({ name }) => name);
+    const there = new Set(names.map((name) => join(path, name)));
+    for (const old of [...this.#nodes.keys()]) {
+      if (old !== path && within(old, path) && ![...there].some((each) => within(old, each))) this.#nodes.delete(old);
+    }
+    node.group.replaceChildren(...names.map((name) => this.#nodes.get(join(path, name))?.item ?? this.#node(join(path, name), node.level + 1)));
+    node.item.classList.toggle("leaf", !names.length);
+  }
+
+  #mark() {
+    for (const { item } of this.#nodes.values()) {
+      item.setAttribute("aria-selected", "false");
+      item.tabIndex = -1;
+    }
+    let path = this.#path;
+    while (!this.#nodes.has(path)) path = parentOf(path);
+    const { item, row } = this.#nodes.get(path);
+    item.tabIndex = 0;
+    if (path === this.#path) item.setAttribute("aria-selected", "true");
+    row.scrollIntoView({ block: "nearest" });
+  }
+
+  async #toggle(path) {
+    if (this.#nodes.get(path).open) this.#close(path);
+    else await this.#open(path);
+  }
+
+  #clicked(event) {
+    const path = this.pathAt(event);
+    if (path === null) return;
+    if (event.target.closest(".twist")) this.#toggle(path);
+    else this.on.go(path);
+  }
+
+  async #key(event) {
+    const item = event.target.closest("[role=treeitem]");
+    if (!item || event.ctrlKey || event.altKey || event.metaKey) return;
+    const path = item.querySelector(".branch").dataset.path;
+    const shown = [...this.element.querySelectorAll("[role=treeitem]")].filter((each) => each.offsetParent !== null);
+    const at = shown.indexOf(item);
+    const { open } = this.#nodes.get(path);
+    const to = { ArrowDown: shown[at + 1], ArrowUp: shown[at - 1], Home: shown[0], End: shown.at(-1) }[event.key];
+    if (to) to.focus();
+    else if (event.key === "ArrowRight" && !open) this.#open(path);
+    else if (event.key === "ArrowRight") shown[at + 1]?.focus();
+    else if (event.key === "ArrowLeft" && open) this.#close(path);
+    else if (event.key === "ArrowLeft") this.#nodes.get(parentOf(path)).item.focus();
+    else if (event.key === "Enter" || event.key === " ") this.on.go(path);
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  }
+}
