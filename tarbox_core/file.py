@@ -220,9 +220,11 @@ class OpenFile:
         )
         is_packed, ctime = packed[0] if packed else (False, None)
         self.require_there(ctime)
-        if is_packed:  # meanwhile: an old layer, or one that this session does not know to be old
+        if is_packed or ctime != self.stored.ctime:
+            # Packed meanwhile, or changed: each of the statements saw what was committed when it began, so together they may
+            # have seen a mixture.
             self.known = False
-            raise RetryableError("40001", "the file was packed")
+            raise RetryableError("40001", "the file changed")
         self.chunks.update(dict.fromkeys(chunks, b""))
         self.chunks.update(extents)
         for index, digest, data in blocks:

@@ -9,10 +9,12 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import pytest
 
+from tarbox_core.effects import Batch, Op
 from tarbox_core.errors import FsError
 from tarbox_core.types import LINK_MAX, RENAME_EXCHANGE, RENAME_NOREPLACE, ROOT_INO
 from tarbox_fuse.verbs import Verbs
@@ -20,6 +22,7 @@ from tests.conftest import PgServer
 from tests.disturbed import disturbed
 from tests.tenants import BLOCK, ROOT, Session, Tenant
 
+R = TypeVar("R")
 EXPECTED = {errno.EEXIST, errno.ENOENT, errno.ENOTEMPTY, errno.EINVAL, errno.ENOTDIR, errno.EISDIR, errno.EPERM}
 
 
@@ -249,6 +252,47 @@ def test_writers_of_one_file_each_keep_their_blocks(tenant: Tenant) -> None:
     for door, file in zip(doors, opened, strict=True):
         door.close(file)
     assert tenant.session().read(b"/file") == b"".join(bytes([number + 1]) * part for number in range(4))
+
+
+def between_statements(factory: Callable[[], Op[R]], number: int, meanwhile: Callable[[], object]) -> Callable[[], Op[R]]:
+    """A factory whose first operation meets another's commit between two statements of its first trip with as many."""
+    left = [meanwhile]
+
+    def run_apart() -> Op[R]:
+        op = factory()
+        try:
+            batch = next(op)
+            while True:
+                if len(batch.queries) > number and left:
+                    rows = yield Batch(batch.queries[:number])
+                    left.pop()()
+                    rows += yield Batch(batch.queries[number:], batch.final)
+                else:
+                    rows = yield batch
+                batch = op.send(rows)
+        except StopIteration as end:
+            result: R = end.value
+            return result
+
+    return run_apart
+
+
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize(("before", "after"), [(30_000, 9_000), (9_000, 30_000), (30_000, 3), (30_000, 0), (20_000, 20_000)])
+def test_a_read_sees_a_file_before_another_door_rewrites_it_or_after(tenant: Tenant, before: int, after: int, number: int) -> None:
+    one, other = sessions(tenant, 2)
+    one.write(b"/file", b"a" * before)
+
+    def rewrite() -> None:
+        there = other.open(b"/file", write=True, truncate=True)
+        other.run(lambda: there.write(ROOT, 0, b"b" * after))
+        other.close(there)
+
+    reader = tenant.session(alone=False, pool_size=1)
+    opened = reader.open(b"/file")
+    read = reader.run(between_statements(lambda: opened.read(ROOT, 0, 1 << 20), number, rewrite))
+    assert read == b"b" * after
+    reader.close(opened)
 
 
 def test_nothing_is_lost_of_what_several_doors_append_to_one_file(tenant: Tenant) -> None:
