@@ -95,3 +95,16 @@ def browser() -> Iterator[Browser]:
             yield made
         finally:
             made.close()
+
+
+def fill(superuser: Any, tenant: str, folder: Any, count: int) -> None:
+    """Put so many empty files into a directory, past the core, which takes longer."""
+    values = {"t": tenant, "parent": int(folder["ino"]), "layer": int(folder["layer"]), "count": count}
+    superuser.run(
+        "insert into inode (tenant, ino, layer, mode, uid, gid, nlink, size, blocks, rdev, atime, mtime, ctime, parent, inline)"
+        " select tenant, 1000000000 + n, :layer, 33188, 0, 0, 1, 0, 0, 0, 1, 1, n, 0, '' from tenant, generate_series(1, :count) n where name = :t", **values
+    )  # fmt: skip
+    superuser.run(
+        "insert into dentry (tenant, parent, name, layer, ino, kind)"
+        " select tenant, :parent, to_char(n, 'FM000000')::bytea, :layer, 1000000000 + n, 8 from tenant, generate_series(1, :count) n where name = :t", **values
+    )  # fmt: skip

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.browser.pages import Client, browser, lay_out, login
+from tests.browser.pages import Client, browser, fill, lay_out, login
 from tests.browser.server import Server, serving
 from tests.pg.cli import Tarbox, fresh
 from tests.tenants import prepare
@@ -269,19 +269,6 @@ def test_a_folder_as_zip(client: Client) -> None:
         assert made.testzip() is None
         assert sorted(made.namelist()) == ["z/", "z/in/", "z/in/empty/", "z/in/é.txt", "z/link"]
         assert made.read("z/in/é.txt") == b"text" * 1000 and made.read("z/link") == b"in"
-
-
-def fill(superuser: Any, tenant: str, folder: Any, count: int) -> None:
-    """Put so many empty files into a directory, past the core, which takes longer."""
-    values = {"t": tenant, "parent": int(folder["ino"]), "layer": int(folder["layer"]), "count": count}
-    superuser.run(
-        "insert into inode (tenant, ino, layer, mode, uid, gid, nlink, size, blocks, rdev, atime, mtime, ctime, parent, inline)"
-        " select tenant, 1000000000 + n, :layer, 33188, 0, 0, 1, 0, 0, 0, 1, 1, n, 0, '' from tenant, generate_series(1, :count) n where name = :t", **values
-    )  # fmt: skip
-    superuser.run(
-        "insert into dentry (tenant, parent, name, layer, ino, kind)"
-        " select tenant, :parent, to_char(n, 'FM000000')::bytea, :layer, 1000000000 + n, 8 from tenant, generate_series(1, :count) n where name = :t", **values
-    )  # fmt: skip
 
 
 def test_100000_entries_show_their_first_screen_at_once(client: Client, tarbox: Tarbox, superuser: Any) -> None:

@@ -75,7 +75,8 @@ class Channel:
     # --- for who has the socket
 
     def opened(self) -> None:
-        """A socket is open, with a gateway that knows nothing of the one before."""
+        """A socket is open, with a gateway that knows nothing of the one before, and may let in who was refused."""
+        self._refusal = None
         self._ready.set()
 
     def received(self, frame: bytes) -> None:

@@ -74,7 +74,7 @@ export class Actions {
     this.clipboard = clipboard;
     this.explorer.markCut();
     const words = count(clipboard.paths.length, "item");
-    this.toasts.tell(`${words} ${clipboard.cut ? "to be moved" : "to be copied"}: paste where it is to go`);
+    this.toasts.tell(`${words} ready to be pasted`);
   }
 
   async paste(folder) {

@@ -1,6 +1,6 @@
 // Lines across the page: that the connection is lost, and that what is seen is the past.
 
-import { h } from "./dom.js";
+import { h, present } from "./dom.js";
 import { fullTime, layerName } from "./format.js";
 
 export class Banners {
@@ -37,10 +37,8 @@ export class Banners {
     this.past.hidden = layer === null;
     if (layer === null) return;
     const words = [h("strong", {}, layerName(layer)), `, ${fullTime(layer.sealedAt ?? layer.createdAt)}: read-only`];
-    this.past.replaceChildren(
-      h("span", {}, "The tree as of ", words),
-      may && layer.sealedAt !== null && h("button", { type: "button", onclick: () => this.on.switchTo(layer) }, "Switch to it…"),
-      h("button", { type: "button", onclick: this.on.now }, "Back to now"),
-    );
+    const change = may && layer.sealedAt !== null && h("button", { type: "button", onclick: () => this.on.switchTo(layer) }, "Switch to it…");
+    const back = h("button", { type: "button", onclick: this.on.now }, "Back to now");
+    this.past.replaceChildren(...present([h("span", {}, "The tree as of ", words), change, back]));
   }
 }

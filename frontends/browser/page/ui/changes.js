@@ -39,7 +39,7 @@ class Changes {
     this.layers = layers;
     this.older = this.#select("Older layer", older);
     this.newer = this.#select("Newer layer", newer);
-    const swap = h("button.plain", { type: "button", "aria-label": "Swap the layers", title: "Swap", onclick: () => this.#swap() }, icon("undo"));
+    const swap = h("button.plain", { type: "button", "aria-label": "Swap the layers", title: "Swap", onclick: () => this.#swap() }, icon("swap"));
     this.tools = [this.older, swap, this.newer];
     this.paths = h("div.paths", { role: "listbox", "aria-label": "What changed", onkeydown: (event) => roving(event, [...this.paths.children], "ArrowDown", "ArrowUp") });
     this.sides = h("div.sides", {});
@@ -47,7 +47,8 @@ class Changes {
   }
 
   #select(label, value) {
-    const options = this.layers
+    const options = [...this.layers]
+      .sort((a, b) => b.createdAt - a.createdAt)
       .filter((layer) => layer.sealedAt !== null || layer.current)
       .map((layer) => ({ value: layer.current ? NOW : layer.id, words: layer.current ? "Now" : `${layerName(layer)} · ${time(layer.sealedAt)}` }));
     return h(
@@ -79,7 +80,7 @@ class Changes {
     this.#end = () => {};
     this.sides.replaceChildren(h("p.note", {}, changes.length ? `${count(changes.length, "path")} ${changes.length === 1 ? "differs" : "differ"}` : "Nothing differs"));
     const options = changes.slice(0, SHOWN).map((change) => {
-      const words = change.oldPath ? `${change.oldPath} → ${change.path}` : change.path;
+      const words = change.oldPath && change.path !== change.oldPath ? `${change.oldPath} → ${change.path}` : change.path;
       const status = h("span.status", { "data-status": change.status, title: STATUS[change.status] }, change.status);
       return h("button", { type: "button", role: "option", "aria-selected": "false", onclick: (event) => this.#choose(event.currentTarget, change) }, status, h("span", {}, words));
     });

@@ -11,8 +11,13 @@ export function h(kind, attributes = {}, ...children) {
     else if (value === true) element.setAttribute(name, "");
     else if (value !== false && value !== null && value !== undefined) element.setAttribute(name, value);
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== false && child !== undefined));
+  element.append(...present(children));
   return element;
+}
+
+// What there is of children, which may be lists of them.
+export function present(children) {
+  return children.flat(Infinity).filter((child) => child !== null && child !== false && child !== undefined);
 }
 
 // Whether keys typed at an element are text.

@@ -83,6 +83,7 @@ export class Explorer {
     if (place.branch && place.branch !== this.tenant.head) {
       try {
         await this.client.told("enter", { branch: place.branch });
+        this.layout.branch(place.branch);
       } catch (error) {
         this.toasts.failed(`Branch ${place.branch}`, error);
         place.branch = null;

@@ -35,7 +35,7 @@ function item(explorer, version, older) {
     "li",
     {},
     h("div.line", {}, h("span.status", { "data-status": status, title: STATUS[status] }, status), h("strong", {}, name), h("time", {}, time(layer.sealedAt ?? layer.createdAt))),
-    h("div.line.dim", {}, file ? size(attributes.size) : STATUS[status], lines, version.oldPath && h("span", {}, `was ${version.oldPath}`)),
+    h("div.line.dim", {}, file ? size(attributes.size) : STATUS[status], lines, version.oldPath && version.oldPath !== version.path && h("span", {}, `was ${version.oldPath}`)),
     h(
       "div.tools",
       {},

@@ -32,10 +32,9 @@ function rightsForm(explorer, path, told) {
     const label = `${WHO[Math.floor(at / 3)]}: ${MAY[at % 3].toLowerCase()}`;
     const toggle = (event) => {
       const now = parseInt(mode.value, 8);
-      mode.value = octal(event.target.checked ? now | bit : now & ~bit);
-      look();
+      mode.value = octal(event.target.checked ? now | bit : now & ~bit); // the form looks at it when this event comes by there
     };
-    return h("input", { type: "checkbox", "aria-label": label, disabled: fixed, onchange: toggle });
+    return h("input", { type: "checkbox", "aria-label": label, disabled: fixed, oninput: toggle });
   });
   const apply = h("button.main", { type: "submit", hidden: true }, "Apply");
   const look = () => {

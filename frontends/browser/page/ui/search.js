@@ -16,7 +16,7 @@ export function openSearch(client, { path, layer }, choose) {
   const finds = h("div.finds", { role: "listbox", id: "finds", "aria-label": "Found" });
   const state = h("p.dim", { role: "status" }, "Parts of a name, or a pattern with * and ?");
   const input = h("input", {
-    type: "search", role: "combobox", "aria-controls": "finds", "aria-expanded": "true", "aria-label": "Search by name", spellcheck: "false", autocomplete: "off",
+    type: "text", role: "combobox", "aria-controls": "finds", "aria-expanded": "true", "aria-label": "Search by name", spellcheck: "false", autocomplete: "off",
     placeholder: path === "/" ? "Search all names" : `Search names in ${path}`,
   });
 

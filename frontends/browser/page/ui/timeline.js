@@ -1,7 +1,7 @@
 // The time line: every layer, the newest first, what can be done with each, and the branches.
 
 import { asked, confirmed, question } from "./dialog.js";
-import { h } from "./dom.js";
+import { h, present } from "./dom.js";
 import { fullTime, layerOf, time } from "./format.js";
 import { icon } from "./icons.js";
 import { openChanges } from "./changes.js";
@@ -30,12 +30,9 @@ export class Timeline {
     const seal = mayWrite && h("button.main", { type: "button", onclick: () => this.checkpoint() }, icon("plus"), "Checkpoint");
     const select = h("select", { "aria-label": "Branch", onchange: (event) => this.#enter(event.target.value) });
     select.append(...branches.map(({ name }) => h("option", { value: name, selected: name === head }, name)));
-    const items = layers.map((layer) => this.#item(layer, place.layer ? layer.id === place.layer : layer.current));
-    this.element.replaceChildren(
-      h("div.tools", {}, seal, compare),
-      branches.length > 1 && h("label.field.branches", {}, h("span", {}, "Branch"), select),
-      h("ol.layers", {}, items),
-    );
+    const items = [...layers].sort((a, b) => b.createdAt - a.createdAt).map((layer) => this.#item(layer, place.layer ? layer.id === place.layer : layer.current));
+    const choice = branches.length > 1 && h("label.field.branches", {}, h("span", {}, "Branch"), select);
+    this.element.replaceChildren(...present([h("div.tools", {}, seal, compare), choice, h("ol.layers", {}, items)]));
   }
 
   #item(layer, seen) {

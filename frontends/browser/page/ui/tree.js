@@ -8,7 +8,7 @@ import { sorted } from "./listing.js";
 const SHOWN = 2000; // folders of one folder
 
 export class Tree {
-  #nodes = new Map(); // by path: {item, row, group, open}
+  #nodes = new Map(); // by path: {item, row, group, level, open, leaf, ino}
   #layer = null;
   #path = "/";
 
@@ -58,7 +58,7 @@ export class Tree {
     row.style.paddingLeft = `${(level - 1) * 16 + 8}px`;
     const group = h("ul", { role: "group", hidden: true });
     const item = h("li", { role: "treeitem", "aria-expanded": "false", "aria-level": level, tabindex: "-1", "aria-label": path === "/" ? "Root" : nameOf(path) }, row, group);
-    this.#nodes.set(path, { item, row, group, level, open: false, ino: null });
+    this.#nodes.set(path, { item, row, group, level, open: false, leaf: false, ino: null });
     return item;
   }
 
@@ -68,14 +68,20 @@ export class Tree {
     node.open = true;
     await this.#read(path);
     node.group.hidden = false;
-    node.item.setAttribute("aria-expanded", "true");
+    this.#twisted(node);
+  }
+
+  #twisted({ item, open, leaf }) {
+    item.classList.toggle("leaf", leaf);
+    if (leaf) item.removeAttribute("aria-expanded");
+    else item.setAttribute("aria-expanded", String(open));
   }
 
   #close(path) {
     const node = this.#nodes.get(path);
     node.open = false;
     node.group.hidden = true;
-    node.item.setAttribute("aria-expanded", "false");
+    this.#twisted(node);
   }
 
   async #read(path) {
@@ -99,8 +105,11 @@ export class Tree {
     for (const old of [...this.#nodes.keys()]) {
       if (old !== path && within(old, path) && ![...there].some((each) => within(old, each))) this.#nodes.delete(old);
     }
+    const focused = node.group.contains(document.activeElement) ? document.activeElement : null;
     node.group.replaceChildren(...names.map((name) => this.#nodes.get(join(path, name))?.item ?? this.#node(join(path, name), node.level + 1)));
-    node.item.classList.toggle("leaf", !names.length);
+    focused?.focus({ preventScroll: true }); // it was out of the document for a moment
+    node.leaf = !names.length;
+    this.#twisted(node);
   }
 
   #mark() {
@@ -134,13 +143,13 @@ export class Tree {
     const path = item.querySelector(".branch").dataset.path;
     const shown = [...this.element.querySelectorAll("[role=treeitem]")].filter((each) => each.offsetParent !== null);
     const at = shown.indexOf(item);
-    const { open } = this.#nodes.get(path);
+    const { open, leaf } = this.#nodes.get(path);
     const to = { ArrowDown: shown[at + 1], ArrowUp: shown[at - 1], Home: shown[0], End: shown.at(-1) }[event.key];
     if (to) to.focus();
     else if (event.key === "ArrowRight" && !open) this.#open(path);
-    else if (event.key === "ArrowRight") shown[at + 1]?.focus();
-    else if (event.key === "ArrowLeft" && open) this.#close(path);
-    else if (event.key === "ArrowLeft") this.#nodes.get(parentOf(path)).item.focus();
+    else if (event.key === "ArrowRight" && !leaf) shown[at + 1]?.focus();
+    else if (event.key === "ArrowLeft" && open && !leaf) this.#close(path);
+    else if (event.key === "ArrowLeft" && path !== "/") this.#nodes.get(parentOf(path)).item.focus();
     else if (event.key === "Enter" || event.key === " ") this.on.go(path);
     else return;
     event.preventDefault();

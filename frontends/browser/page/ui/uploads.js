@@ -8,10 +8,13 @@ const TOGETHER = 2;
 
 // Files with their paths below where they go, and folders, of what was dropped. To be called before the event is over.
 export function dropped(items) {
-  const entries = [...items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
+  const entries = [...items].filter(({ kind }) => kind === "file").map((item) => item.webkitGetAsEntry() ?? item.getAsFile());
   return (async () => {
     const found = { files: [], folders: [] };
-    for (const entry of entries) await collect(entry, "", found);
+    for (const entry of entries) {
+      if (entry instanceof File) found.files.push({ path: entry.name, file: entry });
+      else await collect(entry, "", found);
+    }
     return found;
   })();
 }

@@ -8,6 +8,8 @@ const FINAL = new Map([
 ]);
 
 export class Socket {
+  #over = false; // refused: another socket may follow, but not by itself
+
   // `listener`: opened(), received(ArrayBuffer), lost(), refused(words), and state({state, ...}), in which state is "open",
   // "lost" with the ms until it is tried again, or "refused" with a message.
   constructor(url, listener) {
@@ -41,6 +43,7 @@ export class Socket {
       const refusal = FINAL.get(code) ?? (open ? undefined : await this.#refusal());
       this.socket = undefined;
       if (refusal !== undefined) {
+        this.#over = true;
         this.listener.refused(refusal);
         this.listener.state({ state: "refused", message: refusal });
         return;
@@ -64,7 +67,7 @@ export class Socket {
   #soon(pause) {
     clearTimeout(this.timer);
     this.timer = setTimeout(() => {
-      if (this.socket === undefined) this.#connect();
+      if (this.socket === undefined && !this.#over) this.#connect();
     }, pause);
   }
 }

@@ -3,7 +3,7 @@
 // The page posts {id, verb, args, data?, file?} and gets one {id, result, data?, file?} or {id, error: {code, message, errno}}
 // for each; `data` is an ArrayBuffer that is transferred, `file` a Blob. {cancel: id} ends a request. Events come without having
 // been asked for: {event, ...}, with `id` where they belong to a request. The first request is {verb: "open", args: {url}}, with
-// the gateway's address; it is answered as `tenant`. tarbox_worker/verbs.py says what the verbs are.
+// the gateway's address; it is answered as `tenant`. After a connection was refused, another `open` begins a new one. tarbox_worker/verbs.py says what the verbs are.
 //
 // Events about no request: `started` with the ms it took, or `broken` with a message; `connection` with a `state` (socket.js);
 // `changed` with `inos`, `names`, `moved` and `lost` (tarbox_worker/main.py).

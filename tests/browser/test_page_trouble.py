@@ -1,0 +1,181 @@
+"""The explorer's page where it is not easy: the server goes away, the session ends, little is granted, the folder is huge, the screen is small."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import pytest
+
+pytest.importorskip("playwright")
+from tests.browser.explorer import expect, opened, served
+from tests.browser.pages import browser, fill
+from tests.browser.server import serving
+from tests.pg.cli import Tarbox, fresh
+from tests.tenants import prepare
+
+if TYPE_CHECKING:
+    from tests.browser.server import Server
+    from tests.conftest import PgServer
+
+
+@pytest.fixture(scope="module")
+def tarbox(pg_url_module: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tarbox]:
+    with fresh(prepare(pg_url_module), tmp_path_factory.mktemp("trouble")) as command:
+        command("mkdir", "/d")
+        command("write", "/d/f.txt", given=b"text\n")
+        yield command
+        command("gc")  # what was removed while a server might have had it open
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    with browser() as made:
+        yield made
+
+
+def end_session(server: Server, page: Any) -> None:
+    cookies = "; ".join(f"{each['name']}={each['value']}" for each in page.context.cookies())
+    assert server.ask("POST", "/logout", {}, Cookie=cookies).status == 204
+
+
+def test_the_server_restarts_while_one_edits(tarbox: Tarbox, chromium: Any) -> None:
+    with served(tarbox) as before:
+        with opened(tarbox, before, chromium, lost=True) as one:
+            one.go("/d")
+            one.open("f.txt")
+            one.page.keyboard.type("new ")
+            before.process.kill()
+            before.process.wait()
+            banner = one.find(".banner.connection")
+            expect(banner).to_contain_text("The connection is lost")
+            one.page.keyboard.type("and more ")
+            one.press("Control+s")
+            one.state("Saving…")
+            with serving(tarbox, "--tenant", tarbox.tenant, port=before.port):
+                one.state("Saved")
+                expect(banner).to_be_hidden()
+                assert tarbox("cat", "/d/f.txt") == b"new and more text\n"
+                one.press("Escape")
+                tarbox("write", "/d/later.txt", given=b"")  # what others do is told again, too
+                one.shows("f.txt", "later.txt")
+                tarbox("rm", "/d/later.txt")
+
+
+def test_the_session_ends_while_one_edits(tarbox: Tarbox, chromium: Any) -> None:
+    tarbox("write", "/d/f.txt", given=b"text\n")
+    with served(tarbox) as server, opened(tarbox, server, chromium) as one:
+        one.go("/d")
+        one.open("f.txt")
+        one.page.keyboard.type("kept ")
+        end_session(server, one.page)
+        expect(one.find("dialog")).to_contain_text("This session has ended", timeout=20_000)
+        one.press("Escape")
+        expect(one.find("dialog.login")).to_be_visible()
+        one.find("dialog input").fill(tarbox.json("token", "create")["token"])
+        one.answer("Open")
+        expect(one.find(".banner.connection")).to_be_hidden()
+        one.find(".stage .cm-content").focus()
+        one.press("Control+s")
+        one.state("Saved")
+        assert tarbox("cat", "/d/f.txt") == b"kept text\n"
+        one.press("Escape")
+
+
+def test_who_has_no_session_is_asked_for_a_link(tarbox: Tarbox, chromium: Any) -> None:
+    with served(tarbox) as server:
+        page = chromium.new_page()
+        page.goto(server.origin)
+        page.locator("dialog input").fill("nonsense")
+        page.locator("dialog button.main").click()
+        expect(page.locator("dialog .problem")).to_have_text("This is neither a link nor a token.")
+        page.locator("dialog input").fill("tbx_" + "a" * 43)
+        page.locator("dialog button.main").click()
+        expect(page.locator("dialog .problem")).not_to_have_text("This is neither a link nor a token.")
+        page.locator("dialog input").fill(server.told["url"])
+        page.locator("dialog button.main").click()
+        expect(page.locator(".explorer")).to_be_visible(timeout=20_000)
+        page.context.close()
+
+
+def test_who_may_only_read_is_offered_no_more(tarbox: Tarbox, chromium: Any) -> None:
+    with served(tarbox, "--read-only") as server, opened(tarbox, server, chromium) as one:
+        one.go("/d")
+        expect(one.find("footer.status .tag")).to_have_text("read-only")
+        expect(one.find('.commands [aria-label="New"]')).to_be_hidden()
+        one.row("f.txt").click(button="right")
+        items = one.find(".menu .label").all_inner_texts()
+        assert items == ["Open", "Download", "Copy", "History", "Audit", "Properties"]
+        one.choose("Properties")
+        expect(one.find('[aria-label="Mode"]')).to_be_disabled()
+        one.press("Delete", "F2")
+        one.open("f.txt")
+        one.state("Read-only")
+        one.press("Escape")
+        one.find(".branch-name").click()
+        expect(one.find(".layers li").first).to_be_visible()
+        expect(one.find(".timeline button", "Checkpoint")).to_have_count(0)
+        assert b"f.txt" in tarbox.names("/d")
+
+
+def test_100000_entries(tarbox: Tarbox, chromium: Any, pg_server: PgServer, pg_url_module: str) -> None:
+    tarbox("mkdir", "/many")
+    (told,) = tarbox.json("stat", "/many")
+    superuser = pg_server.connect(urlsplit(pg_url_module).path[1:])
+    fill(superuser, tarbox.tenant, {"ino": told["inode"], "layer": told["layer"]}, 100_000)
+    superuser.close()
+    with served(tarbox) as server, opened(tarbox, server, chromium) as one:
+        # In the page: from the click until the first name is drawn.
+        shown = """() => new Promise((resolve) => {
+          const began = performance.now(), look = () =>
+            document.querySelector('.row .name')?.textContent === '000001' ? resolve(performance.now() - began) : requestAnimationFrame(look);
+          location.hash = '#/many';
+          look();
+        })"""
+        assert one.page.evaluate(shown) < 1000
+        expect(one.find("footer.status")).to_have_text("100,000 items", timeout=60_000)
+        expect(one.find(".bar")).to_be_hidden()
+        one.find(".list .rows").focus()
+        one.press("End")
+        expect(one.row("100000")).to_have_attribute("aria-selected", "true")
+        assert one.find(".list .row").count() < 60
+        one.page.keyboard.type("0500")
+        expect(one.row("050000")).to_have_attribute("aria-selected", "true")
+        # Scrolling through all of it, no frame takes long.
+        scrolled = """() => new Promise((resolve) => {
+          const rows = document.querySelector('.list .rows'), times = [];
+          let step = 0, last = performance.now();
+          const next = () => {
+            times.push(performance.now() - last);
+            last = performance.now();
+            rows.scrollTop = (rows.scrollHeight / 60) * ++step;
+            if (step < 60) requestAnimationFrame(next);
+            else resolve(times.sort((a, b) => a - b));
+          };
+          next();
+        })"""
+        times = one.page.evaluate(scrolled)
+        assert times[len(times) * 9 // 10] < 100  # ms; 20 on an idle machine
+
+
+def test_a_phone(tarbox: Tarbox, chromium: Any) -> None:
+    phone = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True, "device_scale_factor": 2}
+    with served(tarbox) as server, opened(tarbox, server, chromium, **phone) as one:
+        assert one.page.evaluate("document.documentElement.scrollWidth") == 390
+        expect(one.find(".panel")).to_be_hidden()
+        one.row("d").tap()
+        one.shows("f.txt")
+        one.row("f.txt").locator(".picture").tap()
+        expect(one.row("f.txt")).to_have_attribute("aria-selected", "true")
+        one.row("f.txt").locator(".picture").tap()
+        one.row("f.txt").locator(".more").tap()
+        one.choose("Properties")
+        expect(one.find("dl.properties")).to_contain_text("/d/f.txt")
+        one.find('[aria-label="Close the panel"]').tap()
+        one.find('.top [aria-label="Folders"]').tap()
+        one.find('.branch[data-path="/"]').tap()
+        expect(one.find(".side")).not_to_have_class("side open")
+        expect(one.row("d")).to_be_visible()
+        for selector in (".top .tools button", ".commands button:visible", ".row:not([hidden]) .more"):
+            assert all(box["height"] >= 39 for box in (each.bounding_box() for each in one.find(selector).all()) if box)
