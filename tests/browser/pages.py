@@ -36,7 +36,7 @@ def lay_out(tarbox: Tarbox) -> None:
     """The folder that `serving` serves: the build, and the page of these tests."""
     folder = tarbox.folder / "static"
     worker = built()["entries"]["worker"]
-    shutil.copytree(STATIC, folder)
+    shutil.copytree(STATIC, folder, ignore=shutil.ignore_patterns("index.html*"))
     shutil.copyfile(Path(__file__).with_name("client.js"), folder / "client.js")
     script = f'<script src="/client.js" data-worker="/{worker}"></script>'
     (folder / "index.html").write_text(f"<!doctype html><title>test</title><link rel=icon href=data:,>{script}")
