@@ -177,5 +177,16 @@ def test_a_phone(tarbox: Tarbox, chromium: Any) -> None:
         one.find('.branch[data-path="/"]').tap()
         expect(one.find(".side")).not_to_have_class("side open")
         expect(one.row("d")).to_be_visible()
+        one.row("d").tap()
+        one.row("f.txt").tap()
+        expect(one.find(".stage .cm-content")).to_be_visible()
+        one.find('.stage [aria-label="Close (Esc)"]').tap()
+        expect(one.find(".stage")).to_be_hidden()
+        tarbox("layer", "create", "--name", "phone")
+        one.find(".branch-name").tap()
+        one.find(".timeline button", "Compare layers").tap()
+        assert one.find("dialog").evaluate("(dialog) => dialog.scrollWidth") == 390
+        one.find('dialog [aria-label="Close"]').tap()
+        one.find('[aria-label="Close the panel"]').tap()
         for selector in (".top .tools button", ".commands button:visible", ".row:not([hidden]) .more"):
             assert all(box["height"] >= 39 for box in (each.bounding_box() for each in one.find(selector).all()) if box)

@@ -25,7 +25,13 @@ function item(record) {
   return h(
     "li",
     {},
-    h("div.line", {}, h("strong", {}, operation.replaceAll("_", " ")), result && h("span.bad", {}, result), h("time", { title: fullTime(at) }, time(at))),
+    h(
+      "div.line",
+      {},
+      h("strong", {}, operation.replaceAll("_", " ")),
+      result && h("span.bad", {}, result),
+      h("time", { title: fullTime(at) }, time(at)),
+    ),
     path && h("div.line.path", {}, path),
     h("div.line.dim", {}, facts),
   );

@@ -41,7 +41,11 @@ class Changes {
     this.newer = this.#select("Newer layer", newer);
     const swap = h("button.plain", { type: "button", "aria-label": "Swap the layers", title: "Swap", onclick: () => this.#swap() }, icon("swap"));
     this.tools = [this.older, swap, this.newer];
-    this.paths = h("div.paths", { role: "listbox", "aria-label": "What changed", onkeydown: (event) => roving(event, [...this.paths.children], "ArrowDown", "ArrowUp") });
+    this.paths = h("div.paths", {
+      role: "listbox",
+      "aria-label": "What changed",
+      onkeydown: (event) => roving(event, [...this.paths.children], "ArrowDown", "ArrowUp"),
+    });
     this.sides = h("div.sides", {});
     this.element = h("div.changes", {}, this.paths, this.sides);
   }
@@ -78,11 +82,18 @@ class Changes {
   #draw(changes) {
     this.#end();
     this.#end = () => {};
-    this.sides.replaceChildren(h("p.note", {}, changes.length ? `${count(changes.length, "path")} ${changes.length === 1 ? "differs" : "differ"}` : "Nothing differs"));
+    this.sides.replaceChildren(
+      h("p.note", {}, changes.length ? `${count(changes.length, "path")} ${changes.length === 1 ? "differs" : "differ"}` : "Nothing differs"),
+    );
     const options = changes.slice(0, SHOWN).map((change) => {
       const words = change.oldPath && change.path !== change.oldPath ? `${change.oldPath} → ${change.path}` : change.path;
       const status = h("span.status", { "data-status": change.status, title: STATUS[change.status] }, change.status);
-      return h("button", { type: "button", role: "option", "aria-selected": "false", onclick: (event) => this.#choose(event.currentTarget, change) }, status, h("span", {}, words));
+      return h(
+        "button",
+        { type: "button", role: "option", "aria-selected": "false", onclick: (event) => this.#choose(event.currentTarget, change) },
+        status,
+        h("span", {}, words),
+      );
     });
     if (changes.length > SHOWN) options.push(h("p.note", {}, `and ${count(changes.length - SHOWN, "more path", "more paths")}`));
     this.paths.replaceChildren(...options);

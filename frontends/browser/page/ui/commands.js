@@ -3,7 +3,7 @@
 import { h } from "./dom.js";
 import { icon } from "./icons.js";
 import { join } from "./paths.js";
-import { menuButton, openMenu } from "./menu.js";
+import { LINE, menuButton, openMenu } from "./menu.js";
 import { chosen } from "./uploads.js";
 import { openChanges } from "./changes.js";
 import { layerName } from "./format.js";
@@ -11,17 +11,32 @@ import { layerName } from "./format.js";
 export class Commands {
   constructor(explorer) {
     this.explorer = explorer;
-    const button = (label, name, run, kind = "") => h(`button${kind}`, { type: "button", onclick: run, title: label, "aria-label": label }, icon(name), h("span.label", {}, label));
-    this.files = h("input", { type: "file", multiple: true, hidden: true, "aria-label": "Files to upload", onchange: (event) => this.#take(event.target) });
-    this.folders = h("input", { type: "file", webkitdirectory: true, hidden: true, "aria-label": "Folder to upload", onchange: (event) => this.#take(event.target) });
+    const button = (label, name, run, kind = "") =>
+      h(`button${kind}`, { type: "button", onclick: run, title: label, "aria-label": label }, icon(name), h("span.label", {}, label));
+    this.files = h("input", {
+      type: "file",
+      multiple: true,
+      hidden: true,
+      "aria-label": "Files to upload",
+      onchange: (event) => this.#take(event.target),
+    });
+    this.folders = h("input", {
+      type: "file",
+      webkitdirectory: true,
+      hidden: true,
+      "aria-label": "Folder to upload",
+      onchange: (event) => this.#take(event.target),
+    });
     this.writing = h(
       "div.group",
       {},
       menuButton({ class: "main", "aria-label": "New" }, [icon("plus"), h("span.label", {}, "New")], () => [
-        { label: "Folder…", icon: "folder", run: () => this.explorer.actions.make("folder") }, { label: "File…", icon: "file", run: () => this.explorer.actions.make("file") },
+        { label: "Folder…", icon: "folder", run: () => this.explorer.actions.make("folder") },
+        { label: "File…", icon: "file", run: () => this.explorer.actions.make("file") },
       ]),
       menuButton({ "aria-label": "Upload" }, [icon("upload"), h("span.label", {}, "Upload")], () => [
-        { label: "Files…", icon: "file", run: () => this.files.click() }, { label: "A folder…", icon: "folder", run: () => this.folders.click() },
+        { label: "Files…", icon: "file", run: () => this.files.click() },
+        { label: "A folder…", icon: "folder", run: () => this.folders.click() },
       ]),
       this.files,
       this.folders,
@@ -106,18 +121,18 @@ export class Commands {
     return [
       one && { label: "Open", icon: "eye", keys: "Enter", run: () => explorer.open(entry) },
       { label: one && entry.kind === "file" ? "Download" : "Download as zip", icon: "download", run: () => this.do("download") },
-      null,
+      LINE,
       { label: "Copy", icon: "copy", keys: "Ctrl+C", run: () => this.do("copy") },
       writable && { label: "Cut", icon: "scissors", keys: "Ctrl+X", run: () => this.do("cut") },
       inside && { label: "Paste into it", icon: "paste", run: () => actions.paste(path) },
       writable && one && { label: "Rename", icon: "pencil", keys: "F2", run: () => actions.rename(entry) },
       writable && { label: "Delete", icon: "trash", keys: "Del", danger: true, run: () => this.do("remove") },
       mayWrite && place.layer && { label: "Restore", icon: "restore", run: () => this.do("restore") },
-      one && null,
+      one && LINE,
       one && { label: "History", icon: "clock", run: about("history") },
       one && { label: "Audit", icon: "layers", run: about("audit") },
       one && { label: "Properties", icon: "info", run: about("properties") },
-    ].filter((item) => item !== false && item !== undefined);
+    ];
   }
 
   #forFolder() {
@@ -128,10 +143,10 @@ export class Commands {
       writable && { label: "New file…", icon: "file", run: () => actions.make("file") },
       writable && { label: "Upload files…", icon: "upload", run: () => this.files.click() },
       writable && actions.clipboard && { label: "Paste", icon: "paste", keys: "Ctrl+V", run: () => this.do("paste") },
-      writable && null,
+      writable && LINE,
       { label: "Download as zip", icon: "download", run: () => actions.download(explorer.list.entries, place.path) },
       { label: "Compare layers", icon: "diff", run: () => openChanges(explorer) },
       { label: "Properties", icon: "info", run: () => panel.show("properties") },
-    ].filter((item) => item !== false && item !== undefined);
+    ];
   }
 }

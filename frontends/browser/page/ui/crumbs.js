@@ -12,7 +12,11 @@ export class Crumbs {
     this.go = go;
     this.parts = h("ol.parts", {});
     this.input = h("input", { type: "text", "aria-label": "Path", spellcheck: "false", autocomplete: "off", hidden: true });
-    this.pencil = h("button.plain", { type: "button", "aria-label": "Edit the path", title: "Edit the path (Ctrl+L)", onclick: () => this.edit() }, icon("pencil"));
+    this.pencil = h(
+      "button.plain",
+      { type: "button", "aria-label": "Edit the path", title: "Edit the path (Ctrl+L)", onclick: () => this.edit() },
+      icon("pencil"),
+    );
     this.element = h("nav.crumbs", { "aria-label": "Path" }, this.parts, this.input, this.pencil);
     this.parts.addEventListener("click", (event) => {
       if (event.target === this.parts) this.edit();

@@ -29,7 +29,8 @@ export function openWindow({ title, kind = "small", content, close = () => {}, t
 // select}) an answer is {value, text}; `mark` ({label}) adds a box and `marked`.
 export function question({ title, text = "", choices, field, mark }) {
   return new Promise((resolve) => {
-    const input = field && h("input", { type: "text", "aria-label": field.label, ".value": field.value ?? "", spellcheck: "false", autocomplete: "off" });
+    const input =
+      field && h("input", { type: "text", "aria-label": field.label, ".value": field.value ?? "", spellcheck: "false", autocomplete: "off" });
     const box = mark && h("input", { type: "checkbox" });
     const buttons = choices.map(({ label, value, kind = "" }, at) =>
       h(`button${kind && `.${kind}`}`, { type: "submit", value, autofocus: !field && at === choices.length - 1 }, label),
@@ -75,5 +76,14 @@ export async function asked(title, label, value, action, select) {
 }
 
 export async function confirmed(title, text, action, kind = "main") {
-  return (await question({ title, text, choices: [{ label: "Cancel", value: "", kind: "quiet" }, { label: action, value: "yes", kind }] })) === "yes";
+  return (
+    (await question({
+      title,
+      text,
+      choices: [
+        { label: "Cancel", value: "", kind: "quiet" },
+        { label: action, value: "yes", kind },
+      ],
+    })) === "yes"
+  );
 }

@@ -7,7 +7,15 @@ import { bracketMatching, foldGutter, foldKeymap, HighlightStyle, indentOnInput,
 import { MergeView } from "@codemirror/merge";
 import { highlightSelectionMatches, search, searchKeymap } from "@codemirror/search";
 import { Compartment, EditorState } from "@codemirror/state";
-import { drawSelection, EditorView, highlightActiveLine, highlightActiveLineGutter, highlightSpecialChars, keymap, lineNumbers } from "@codemirror/view";
+import {
+  drawSelection,
+  EditorView,
+  highlightActiveLine,
+  highlightActiveLineGutter,
+  highlightSpecialChars,
+  keymap,
+  lineNumbers,
+} from "@codemirror/view";
 import { tags } from "@lezer/highlight";
 import { languageOf } from "./languages.js";
 
@@ -37,7 +45,14 @@ const look = EditorView.theme({
   "&.cm-focused > .cm-scroller > .cm-selectionLayer .cm-selectionBackground, .cm-selectionBackground": { backgroundColor: "var(--chosen)" },
   ".cm-selectionMatch": { backgroundColor: "var(--hover)", outline: "1px solid var(--line)" },
   ".cm-panels": { backgroundColor: "var(--raised)", color: "var(--text)", borderColor: "var(--line)" },
-  ".cm-panel input, .cm-panel button": { font: "13px var(--sans)", color: "inherit", backgroundColor: "var(--surface)", backgroundImage: "none", border: "1px solid var(--line)", borderRadius: "4px" },
+  ".cm-panel input, .cm-panel button": {
+    font: "13px var(--sans)",
+    color: "inherit",
+    backgroundColor: "var(--surface)",
+    backgroundImage: "none",
+    border: "1px solid var(--line)",
+    borderRadius: "4px",
+  },
   ".cm-panel label": { font: "13px var(--sans)" },
   ".cm-searchMatch": { backgroundColor: "var(--found)" },
   ".cm-foldPlaceholder": { backgroundColor: "var(--hover)", border: "none", color: "var(--dim)" },
@@ -50,7 +65,9 @@ const look = EditorView.theme({
 });
 
 const merged = new CSSStyleSheet();
-merged.replaceSync(":host { display: block; height: 100%; overflow: auto; } .cm-mergeView { min-height: 100%; } .cm-mergeViewEditors { min-height: 100%; }");
+merged.replaceSync(
+  ":host { display: block; height: 100%; overflow: auto; } .cm-mergeView { min-height: 100%; } .cm-mergeViewEditors { min-height: 100%; }",
+);
 
 // Both ends of a line are kept as they are: "\r" alone, and where they are mixed, stays in its line.
 function lineEnd(text) {
@@ -59,8 +76,16 @@ function lineEnd(text) {
 }
 
 const reading = (text) => [
-  lineNumbers(), foldGutter(), highlightSpecialChars(), drawSelection(), bracketMatching(), highlightSelectionMatches(), search({ top: true }),
-  syntaxHighlighting(colours), look, EditorState.lineSeparator.of(lineEnd(text)),
+  lineNumbers(),
+  foldGutter(),
+  highlightSpecialChars(),
+  drawSelection(),
+  bracketMatching(),
+  highlightSelectionMatches(),
+  search({ top: true }),
+  syntaxHighlighting(colours),
+  look,
+  EditorState.lineSeparator.of(lineEnd(text)),
 ];
 
 async function speak(view, compartment, name) {
@@ -78,10 +103,17 @@ export function editText(host, { text, name, readOnly, changed, save }) {
     EditorState.create({
       doc: content,
       extensions: [
-        reading(content), writing, language.of([]),
+        reading(content),
+        writing,
+        language.of([]),
         keymap.of([
           { key: "Mod-s", run: () => (save(), true) },
-          ...closeBracketsKeymap, ...defaultKeymap, ...searchKeymap, ...historyKeymap, ...foldKeymap, indentWithTab,
+          ...closeBracketsKeymap,
+          ...defaultKeymap,
+          ...searchKeymap,
+          ...historyKeymap,
+          ...foldKeymap,
+          indentWithTab,
         ]),
         EditorView.contentAttributes.of({ "aria-label": readOnly ? `Content of ${name}` : `Edit ${name}` }),
         EditorView.updateListener.of((update) => update.docChanged && changed()),
@@ -129,7 +161,13 @@ export function sideBySide(host, before, after, name) {
   const language = new Compartment();
   const side = (text) => ({ doc: text, extensions: [reading(text), EditorState.readOnly.of(true), language.of([])] });
   const view = new MergeView({
-    a: side(before), b: side(after), parent: root, root, gutter: true, collapseUnchanged: { margin: 3, minSize: 6 }, diffConfig: { scanLimit: 5000, timeout: 1000 },
+    a: side(before),
+    b: side(after),
+    parent: root,
+    root,
+    gutter: true,
+    collapseUnchanged: { margin: 3, minSize: 6 },
+    diffConfig: { scanLimit: 5000, timeout: 1000 },
   });
   root.adoptedStyleSheets = [...new Set([...root.adoptedStyleSheets, merged])];
   speak(view.a, language, name);

@@ -178,11 +178,11 @@ export class Explorer {
     document.title = `${nameOf(path) || this.tenant.name} · Tarbox`;
     this.crumbs.show(path);
     this.tree.show(path, layer);
-    this.banners.seen(this.place.layer ? (this.seen ?? { label: layer, sealedAt: 0, createdAt: 0 }) : null, this.mayWrite);
-    this.layout.element.dataset.past = String(layer !== null);
+    this.banners.seen(layer ? (this.seen ?? { label: layer, sealedAt: 0, createdAt: 0 }) : null, this.mayWrite);
     this.markCut();
     if (select.length) this.list.choose(select);
-    else if (before.path !== path && within(before.path, path)) this.list.choose([before.path.slice(path === "/" ? 1 : path.length + 1).split("/")[0]]);
+    else if (before.path !== path && within(before.path, path))
+      this.list.choose([before.path.slice(path === "/" ? 1 : path.length + 1).split("/")[0]]);
     this.describe();
     if (before.layer !== layer && this.panel.layersShown) this.panel.draw();
   }

@@ -36,7 +36,11 @@ export function octal(mode) {
 // As `ls -l` writes it, without the kind.
 export function rights(mode) {
   const letters = [...Array(9).keys()].map((bit) => (mode & (0o400 >> bit) ? "rwx"[bit % 3] : "-"));
-  for (const [bit, at, letter] of [[0o4000, 2, "s"], [0o2000, 5, "s"], [0o1000, 8, "t"]]) {
+  for (const [bit, at, letter] of [
+    [0o4000, 2, "s"],
+    [0o2000, 5, "s"],
+    [0o1000, 8, "t"],
+  ]) {
     if (mode & bit) letters[at] = letters[at] === "x" ? letter : letter.toUpperCase();
   }
   return letters.join("");
@@ -44,12 +48,21 @@ export function rights(mode) {
 
 // Types that browsers draw without running anything, by the ending of a name.
 export const RASTER = {
-  png: "image/png", jpg: "image/jpeg", jpeg: "image/jpeg", gif: "image/gif", webp: "image/webp", avif: "image/avif", bmp: "image/bmp", ico: "image/x-icon",
+  png: "image/png",
+  jpg: "image/jpeg",
+  jpeg: "image/jpeg",
+  gif: "image/gif",
+  webp: "image/webp",
+  avif: "image/avif",
+  bmp: "image/bmp",
+  ico: "image/x-icon",
 };
 const ARCHIVES = new Set("zip gz tgz bz2 xz zst tar 7z whl jar br".split(" "));
 const TEXTS = new Set(
-  ("txt md rst py js mjs ts tsx jsx json toml yaml yml ini cfg conf css html htm xml svg sql sh bash c h cc cpp hpp rs go java rb php lua csv tsv log " +
-    "lock diff patch env").split(" "),
+  (
+    "txt md rst py js mjs ts tsx jsx json toml yaml yml ini cfg conf css html htm xml svg sql sh bash c h cc cpp hpp rs go java rb php lua csv tsv log " +
+    "lock diff patch env"
+  ).split(" "),
 );
 
 export function iconOf(entry) {

@@ -10,14 +10,21 @@ export async function showHistory(element, explorer, path) {
     element.append(h("p.note", {}, "No layer has it."));
     return;
   }
-  element.append(h("ol.versions", {}, versions.map((version, at) => item(explorer, version, versions[at + 1]))));
+  element.append(
+    h(
+      "ol.versions",
+      {},
+      versions.map((version, at) => item(explorer, version, versions[at + 1])),
+    ),
+  );
 }
 
 function item(explorer, version, older) {
   const { layer, attributes, counts, status } = version;
   const name = layerName(layer);
   const now = layer.sealedAt === null;
-  const lines = counts && h("span.counts", {}, h("ins", {}, `+${counts.added}`), h("del", {}, `−${counts.deleted}`), h("span", {}, `~${counts.modified}`));
+  const lines =
+    counts && h("span.counts", {}, h("ins", {}, `+${counts.added}`), h("del", {}, `−${counts.deleted}`), h("span", {}, `~${counts.modified}`));
   const file = attributes?.kind === "file";
   const before = older?.attributes?.kind === "file" ? older : null;
   const sides = () => [
@@ -34,14 +41,29 @@ function item(explorer, version, older) {
   return h(
     "li",
     {},
-    h("div.line", {}, h("span.status", { "data-status": status, title: STATUS[status] }, status), h("strong", {}, name), h("time", {}, time(layer.sealedAt ?? layer.createdAt))),
-    h("div.line.dim", {}, file ? size(attributes.size) : STATUS[status], lines, version.oldPath && version.oldPath !== version.path && h("span", {}, `was ${version.oldPath}`)),
+    h(
+      "div.line",
+      {},
+      h("span.status", { "data-status": status, title: STATUS[status] }, status),
+      h("strong", {}, name),
+      h("time", {}, time(layer.sealedAt ?? layer.createdAt)),
+    ),
+    h(
+      "div.line.dim",
+      {},
+      file ? size(attributes.size) : STATUS[status],
+      lines,
+      version.oldPath && version.oldPath !== version.path && h("span", {}, `was ${version.oldPath}`),
+    ),
     h(
       "div.tools",
       {},
       file && h("button", { type: "button", onclick: compare }, "What changed"),
       attributes && !now && h("button", { type: "button", onclick: () => explorer.go(version.path, { layer: layer.id }) }, "Open"),
-      attributes && !now && explorer.mayWrite && h("button", { type: "button", onclick: () => explorer.actions.restore(version.path, layer.id, name) }, "Restore"),
+      attributes &&
+        !now &&
+        explorer.mayWrite &&
+        h("button", { type: "button", onclick: () => explorer.actions.restore(version.path, layer.id, name) }, "Restore"),
     ),
   );
 }

@@ -7,8 +7,13 @@ import { parentOf } from "./paths.js";
 export function bindKeys(explorer) {
   document.addEventListener("keydown", (event) => {
     if (event.defaultPrevented || document.querySelector("dialog[open], .menu")) return;
-    const name = (event.ctrlKey || event.metaKey ? "Ctrl+" : "") + (event.altKey ? "Alt+" : "") + (event.key.length === 1 ? event.key.toLowerCase() : event.key);
-    const run = takesText(event.target) ? TYPING[name] : explorer.stage.isOpen ? OPEN[name] : (ANYWHERE[name] ?? (inTree(event) ? undefined : LISTED[name]));
+    const name =
+      (event.ctrlKey || event.metaKey ? "Ctrl+" : "") + (event.altKey ? "Alt+" : "") + (event.key.length === 1 ? event.key.toLowerCase() : event.key);
+    const run = takesText(event.target)
+      ? TYPING[name]
+      : explorer.stage.isOpen
+        ? OPEN[name]
+        : (ANYWHERE[name] ?? (inTree(event) ? undefined : LISTED[name]));
     if (run && run(explorer) !== false) event.preventDefault();
     else if (!run && !takesText(event.target) && !explorer.stage.isOpen && inList(event) && explorer.list.key(event)) event.preventDefault();
   });

@@ -3,19 +3,25 @@
 import { h, phone } from "./dom.js";
 import { icon } from "./icons.js";
 import { leave } from "./session.js";
-import { menuButton } from "./menu.js";
+import { LINE, menuButton } from "./menu.js";
 import { isDark, switchTheme } from "./theme.js";
 import { openHelp } from "./help.js";
 
 export function layOut(explorer, tenants) {
   const { crumbs, tree, list, commands, panel, stage, banners, transfers, toasts, tenant } = explorer;
-  const tool = (words, name, run, kind = "") => h(`button.plain${kind}`, { type: "button", "aria-label": words, title: words, onclick: run }, icon(name));
-  const branch = h("button.branch-name", { type: "button", title: "Layers and branches", onclick: () => panel.toggle("layers") }, icon("layers"), h("span.label", {}, tenant.head));
+  const tool = (words, name, run, kind = "") =>
+    h(`button.plain${kind}`, { type: "button", "aria-label": words, title: words, onclick: run }, icon(name));
+  const branch = h(
+    "button.branch-name",
+    { type: "button", title: "Layers and branches", onclick: () => panel.toggle("layers") },
+    icon("layers"),
+    h("span.label", {}, tenant.head),
+  );
   const others = tenants.filter(({ name }) => name !== tenant.name);
   const more = menuButton({ class: "plain", "aria-label": "More" }, [icon("more")], () => [
     { label: isDark() ? "Light colours" : "Dark colours", icon: isDark() ? "sun" : "moon", run: switchTheme },
     { label: "Keys", icon: "help", keys: "?", run: openHelp },
-    null,
+    LINE,
     ...others.map(({ name }) => ({ label: `Go to ${name}`, icon: "archive", run: () => location.assign(`/t/${encodeURIComponent(name)}`) })),
     { label: "Log out", icon: "close", run: leave },
   ]);
@@ -27,8 +33,12 @@ export function layOut(explorer, tenants) {
     h("h1", {}, tenant.name),
     crumbs.element,
     h(
-      "div.tools", {}, tool("Search (/)", "search", () => explorer.search()), branch,
-      tool("Details", "panel", () => panel.toggle("preview")), more,
+      "div.tools",
+      {},
+      tool("Search (/)", "search", () => explorer.search()),
+      branch,
+      tool("Details", "panel", () => panel.toggle("preview")),
+      more,
     ),
   );
   const veil = h("div.veil", { onclick: () => open(false) });
@@ -37,7 +47,15 @@ export function layOut(explorer, tenants) {
   const readOnly = tenant.readOnly && h("span.tag", {}, "read-only");
   const bar = h("div.bar", { role: "progressbar", "aria-label": "Reading", hidden: true });
   const middle = h("main", {}, commands.element, bar, list.element, h("footer.status", {}, status, readOnly), stage.element);
-  const element = h("div.explorer", {}, header, banners.element, h("div.columns", {}, side, veil, middle, panel.element), transfers.element, toasts.element);
+  const element = h(
+    "div.explorer",
+    {},
+    header,
+    banners.element,
+    h("div.columns", {}, side, veil, middle, panel.element),
+    transfers.element,
+    toasts.element,
+  );
 
   function open(shown) {
     side.classList.toggle("open", shown);

@@ -8,7 +8,13 @@ import { Rows } from "./rows.js";
 import { Selection } from "./selection.js";
 import { split } from "./paths.js";
 
-const COLUMNS = [["name", "Name"], ["size", "Size"], ["mtime", "Modified"], ["kind", "Kind"], ["mode", "Rights"]];
+const COLUMNS = [
+  ["name", "Name"],
+  ["size", "Size"],
+  ["mtime", "Modified"],
+  ["kind", "Kind"],
+  ["mode", "Rights"],
+];
 const TYPED = 800; // ms within which letters make one word
 
 export class List {
@@ -23,7 +29,11 @@ export class List {
   constructor(on) {
     this.on = on;
     this.rows = new Rows({
-      height: () => (phone.matches ? 52 : 32), make: (slot) => this.#make(slot), fill: (row, index) => this.#fill(row, index), label: "Files", role: "grid",
+      height: () => (phone.matches ? 52 : 32),
+      make: (slot) => this.#make(slot),
+      fill: (row, index) => this.#fill(row, index),
+      label: "Files",
+      role: "grid",
     });
     this.rows.element.setAttribute("aria-multiselectable", "true");
     this.heads = COLUMNS.map(([by, label]) => this.#head(by, label));
@@ -62,6 +72,7 @@ export class List {
   // Select by name, and show it.
   choose(names) {
     this.selection.choose(names);
+    if (coarse.matches) this.selection.none(); // where a touch selects once something is selected
     if (this.selection.focus >= 0) this.rows.reveal(this.selection.focus);
     this.#changed();
   }
@@ -107,7 +118,9 @@ export class List {
   key(event) {
     const { focus } = this.selection;
     const page = this.rows.page;
-    const to = { ArrowDown: focus + 1, ArrowUp: focus - 1, PageDown: focus + page, PageUp: focus - page, Home: 0, End: this.entries.length - 1 }[event.key];
+    const to = { ArrowDown: focus + 1, ArrowUp: focus - 1, PageDown: focus + page, PageUp: focus - page, Home: 0, End: this.entries.length - 1 }[
+      event.key
+    ];
     if (to !== undefined && !event.altKey) this.#go(to, event);
     else if (event.key === "Enter" && this.focused) this.on.open(this.focused);
     else if (event.key === " " && !this.#typing() && focus >= 0) this.#do(() => this.selection.toggle(focus));
@@ -165,7 +178,12 @@ export class List {
   }
 
   #head(by, label) {
-    return h(`button.head.col-${by}`, { type: "button", onclick: () => this.#sort({ by, down: this.#order.by === by && !this.#order.down }) }, label, icon("chevron"));
+    return h(
+      `button.head.col-${by}`,
+      { type: "button", onclick: () => this.#sort({ by, down: this.#order.by === by && !this.#order.down }) },
+      label,
+      icon("chevron"),
+    );
   }
 
   #sort(order) {
@@ -184,7 +202,11 @@ export class List {
   }
 
   #make(slot) {
-    const more = h("button.more", { type: "button", tabindex: "-1", "aria-label": "Actions", onclick: (event) => this.#menuUnder(event) }, icon("more"));
+    const more = h(
+      "button.more",
+      { type: "button", tabindex: "-1", "aria-label": "Actions", onclick: (event) => this.#menuUnder(event) },
+      icon("more"),
+    );
     const cells = COLUMNS.slice(1).map(([by]) => h(`span.col-${by}`, { role: "gridcell" }));
     const name = h("span.col-name", { role: "gridcell" }, h("span.picture"), h("span.names", {}, h("span.name"), h("span.sub")), more);
     return h("div.row", { role: "row", id: `row-${slot}`, draggable: "true" }, name, cells);

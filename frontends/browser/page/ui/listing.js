@@ -7,7 +7,7 @@ const NEXT = 10_000;
 
 const collator = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
 
-export const ORDERS = {
+const ORDERS = {
   name: () => 0,
   size: (a, b) => a.size - b.size,
   mtime: (a, b) => a.mtime - b.mtime,

@@ -1,14 +1,16 @@
-// A menu at a place of the screen. Items: {label, icon, keys, run, danger, checked}, or null for a line.
+// A menu at a place of the screen. Items: {label, icon, keys, run, danger}, LINE, or anything false, which is left out.
 
 import { h, roving } from "./dom.js";
 import { icon } from "./icons.js";
+
+export const LINE = Symbol("line");
 
 let close = () => {};
 
 export function openMenu(items, x, y) {
   close();
   const before = document.activeElement;
-  const entries = items.map((item) => (item ? entryOf(item) : h("hr", { role: "separator" })));
+  const entries = items.filter(Boolean).map((item) => (item === LINE ? h("hr", { role: "separator" }) : entryOf(item)));
   const element = h("div.menu", { role: "menu", popover: "manual" }, entries);
   const buttons = entries.filter((entry) => entry.matches("button"));
   const outside = (event) => {
@@ -43,17 +45,15 @@ export function openMenu(items, x, y) {
   buttons[0]?.focus({ preventScroll: true });
 }
 
-function entryOf({ label, icon: drawn, keys, run, danger, checked }) {
-  const role = checked === undefined ? "menuitem" : "menuitemradio";
+function entryOf({ label, icon: drawn, keys, run, danger }) {
   const take = () => {
     close();
     run();
   };
-  const shown = checked ? "check" : drawn;
   return h(
     "button",
-    { type: "button", role, tabindex: "-1", "aria-checked": checked === undefined ? null : String(checked), class: danger ? "danger" : "", onclick: take },
-    shown ? icon(shown) : h("span.icon"),
+    { type: "button", role: "menuitem", tabindex: "-1", class: danger ? "danger" : null, onclick: take },
+    icon(drawn),
     h("span.label", {}, label),
     keys && h("kbd", {}, keys),
   );

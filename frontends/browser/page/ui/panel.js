@@ -8,7 +8,12 @@ import { showPreview } from "./preview.js";
 import { showProperties } from "./properties.js";
 import { Timeline } from "./timeline.js";
 
-const TABS = [["preview", "Preview", showPreview], ["properties", "Properties", showProperties], ["history", "History", showHistory], ["audit", "Audit", showAudit]];
+const TABS = [
+  ["preview", "Preview", showPreview],
+  ["properties", "Properties", showProperties],
+  ["history", "History", showHistory],
+  ["audit", "Audit", showAudit],
+];
 const KEY = "tarbox-panel";
 
 export class Panel {
@@ -23,7 +28,11 @@ export class Panel {
     this.tabs = TABS.map(([name, label]) =>
       h("button", { type: "button", role: "tab", id: `tab-${name}`, "aria-controls": "tabpanel", onclick: () => this.show(name) }, label),
     );
-    this.tablist = h("div.tabs", { role: "tablist", "aria-label": "About the file", onkeydown: (event) => roving(event, this.tabs, "ArrowRight", "ArrowLeft") }, this.tabs);
+    this.tablist = h(
+      "div.tabs",
+      { role: "tablist", "aria-label": "About the file", onkeydown: (event) => roving(event, this.tabs, "ArrowRight", "ArrowLeft") },
+      this.tabs,
+    );
     this.body = h("div.body", { role: "tabpanel", id: "tabpanel", tabindex: "0" });
     const close = h("button.plain", { type: "button", "aria-label": "Close the panel", onclick: () => this.hide() }, icon("close"));
     this.element = h("aside.panel", { "aria-label": "Details" }, h("header", {}, this.title, close), this.tablist, this.body);

@@ -33,7 +33,8 @@ export class Paper {
       this.#stale = draft.version !== this.version;
       this.version = draft.version;
       this.on.notice(this.#stale ? "Your unsaved edits are here again; the file was changed since." : "Your unsaved edits are here again.", [
-        { label: "Compare", run: () => this.compare() }, { label: "Discard them", run: () => this.reload() },
+        { label: "Compare", run: () => this.compare() },
+        { label: "Discard them", run: () => this.reload() },
       ]);
     }
     this.#tell();
@@ -96,7 +97,9 @@ export class Paper {
       title: `“${this.name}” was changed elsewhere`,
       text: "Since you opened it, somebody else has saved it. Your edits are still here.",
       choices: [
-        { label: "Cancel", value: "", kind: "quiet" }, { label: "Reload theirs", value: "reload" }, { label: "Overwrite with mine", value: "over" },
+        { label: "Cancel", value: "", kind: "quiet" },
+        { label: "Reload theirs", value: "reload" },
+        { label: "Overwrite with mine", value: "over" },
         { label: "Compare", value: "compare", kind: "main" },
       ],
     });
@@ -106,8 +109,15 @@ export class Paper {
   }
 
   async #gone() {
-    const choices = [{ label: "Cancel", value: "", kind: "quiet" }, { label: "Save it anew", value: "over", kind: "main" }];
-    const answer = await question({ title: `“${this.name}” is no longer there`, text: "It was moved or deleted. Your edits are still here.", choices });
+    const choices = [
+      { label: "Cancel", value: "", kind: "quiet" },
+      { label: "Save it anew", value: "over", kind: "main" },
+    ];
+    const answer = await question({
+      title: `“${this.name}” is no longer there`,
+      text: "It was moved or deleted. Your edits are still here.",
+      choices,
+    });
     return answer === "over" && this.#save(true);
   }
 
@@ -157,8 +167,13 @@ export class Paper {
       return;
     }
     this.#stale = true;
-    if (version === null) this.on.notice("The file was moved or deleted elsewhere. What you see is still here.", [{ label: "Save it anew", run: () => this.save(true) }]);
-    else this.on.notice("The file was changed elsewhere.", [{ label: "Compare", run: () => this.compare() }, { label: "Reload theirs", run: () => this.reload() }]);
+    if (version === null)
+      this.on.notice("The file was moved or deleted elsewhere. What you see is still here.", [{ label: "Save it anew", run: () => this.save(true) }]);
+    else
+      this.on.notice("The file was changed elsewhere.", [
+        { label: "Compare", run: () => this.compare() },
+        { label: "Reload theirs", run: () => this.reload() },
+      ]);
   }
 
   // Whether it may be closed.
@@ -167,7 +182,11 @@ export class Paper {
     const answer = await question({
       title: `Save “${this.name}”?`,
       text: "It has edits that are not saved.",
-      choices: [{ label: "Keep editing", value: "", kind: "quiet" }, { label: "Discard", value: "discard", kind: "danger" }, { label: "Save", value: "save", kind: "main" }],
+      choices: [
+        { label: "Keep editing", value: "", kind: "quiet" },
+        { label: "Discard", value: "discard", kind: "danger" },
+        { label: "Save", value: "save", kind: "main" },
+      ],
     });
     if (answer === "discard") this.drafts.drop(this.path);
     return answer === "discard" || (answer === "save" && (await this.save()));

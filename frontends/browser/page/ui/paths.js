@@ -59,7 +59,7 @@ export function decode(address) {
   return address.replace(/(?:%[0-9a-f]{2})+/gi, (run) => {
     const bytes = Uint8Array.from(run.slice(1).split("%"), (digits) => parseInt(digits, 16));
     let told = "";
-    for (let at = 0; at < bytes.length; ) {
+    for (let at = 0; at < bytes.length;) {
       const length = [1, 2, 3, 4].find((count) => readable(bytes.subarray(at, at + count)));
       told += length ? strict.decode(bytes.subarray(at, at + length)) : String.fromCharCode(0xdc00 + bytes[at]);
       at += length ?? 1;

@@ -30,7 +30,8 @@ async function glance(client, path, layer, entry, signal) {
     const words = cursor ? `More than ${count(entries.length, "entry", "entries")}` : count(entries.length, "entry", "entries");
     return h("p.note", {}, icon("folder"), h("span", {}, words));
   }
-  if (entry.kind !== "file" || !entry.size) return h("p.note", {}, icon(iconOf(entry)), h("span", {}, entry.kind === "file" ? "Empty" : kindOf(entry)));
+  if (entry.kind !== "file" || !entry.size)
+    return h("p.note", {}, icon(iconOf(entry)), h("span", {}, entry.kind === "file" ? "Empty" : kindOf(entry)));
   const image = endingOf(entry.name) in RASTER && entry.size <= IMAGE_MAX;
   const length = image ? entry.size : Math.min(entry.size, SHOWN);
   const { data } = await client.ask("read", { path, layer, length }, { signal });

@@ -13,18 +13,39 @@ export async function showProperties(element, explorer, path, entry) {
   const written = layers.find(({ stamp }) => stamp === told.layer);
   const changed = written ? layerName(written) : "a layer that is gone";
   const rows = [
-    ["Path", path], ["Kind", kindOf({ ...told, name: entry.name })], ["Size", told.kind === "file" ? `${size(told.size)} (${told.size.toLocaleString("en")} bytes)` : null],
-    ["Stored", size(told.stored)], ["Leads to", told.target], ["Modified", fullTime(told.mtime)], ["Changed", fullTime(told.ctime)], ["Read", fullTime(told.atime)],
-    ["Links", String(told.links)], ["Inode", told.ino], ["Layer", changed],
+    ["Path", path],
+    ["Kind", kindOf({ ...told, name: entry.name })],
+    ["Size", told.kind === "file" ? `${size(told.size)} (${told.size.toLocaleString("en")} bytes)` : null],
+    ["Stored", size(told.stored)],
+    ["Leads to", told.target],
+    ["Modified", fullTime(told.mtime)],
+    ["Changed", fullTime(told.ctime)],
+    ["Read", fullTime(told.atime)],
+    ["Links", String(told.links)],
+    ["Inode", told.ino],
+    ["Layer", changed],
   ];
-  const list = h("dl.properties", {}, rows.filter(([, value]) => value).map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
+  const list = h(
+    "dl.properties",
+    {},
+    rows.filter(([, value]) => value).map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]),
+  );
   element.append(list, rightsForm(explorer, path, told));
 }
 
 function rightsForm(explorer, path, told) {
   const fixed = !explorer.writable || told.kind === "link";
-  const number = (label, value) => h("input", { type: "number", min: "0", max: "4294967294", "aria-label": label, ".value": String(value), disabled: fixed });
-  const mode = h("input", { type: "text", "aria-label": "Mode", ".value": octal(told.mode), pattern: "[0-7]{3,4}", maxlength: "4", spellcheck: "false", disabled: fixed });
+  const number = (label, value) =>
+    h("input", { type: "number", min: "0", max: "4294967294", "aria-label": label, ".value": String(value), disabled: fixed });
+  const mode = h("input", {
+    type: "text",
+    "aria-label": "Mode",
+    ".value": octal(told.mode),
+    pattern: "[0-7]{3,4}",
+    maxlength: "4",
+    spellcheck: "false",
+    disabled: fixed,
+  });
   const uid = number("Owner's number", told.uid);
   const gid = number("Group's number", told.gid);
   const bits = WHO.map((_, who) => MAY.map((_, may) => 0o400 >> (who * 3 + may)));
@@ -46,10 +67,36 @@ function rightsForm(explorer, path, told) {
   const grid = h(
     "table.rights",
     {},
-    h("thead", {}, h("tr", {}, h("td"), MAY.map((words) => h("th", { scope: "col" }, words)))),
-    h("tbody", {}, WHO.map((words, who) => h("tr", {}, h("th", { scope: "row" }, words), MAY.map((_, may) => h("td", {}, boxes[who * 3 + may]))))),
+    h(
+      "thead",
+      {},
+      h(
+        "tr",
+        {},
+        h("td"),
+        MAY.map((words) => h("th", { scope: "col" }, words)),
+      ),
+    ),
+    h(
+      "tbody",
+      {},
+      WHO.map((words, who) =>
+        h(
+          "tr",
+          {},
+          h("th", { scope: "row" }, words),
+          MAY.map((_, may) => h("td", {}, boxes[who * 3 + may])),
+        ),
+      ),
+    ),
   );
-  const owners = h("div.owners", {}, h("label.field", {}, h("span", {}, "Mode"), mode), h("label.field", {}, h("span", {}, "Owner"), uid), h("label.field", {}, h("span", {}, "Group"), gid));
+  const owners = h(
+    "div.owners",
+    {},
+    h("label.field", {}, h("span", {}, "Mode"), mode),
+    h("label.field", {}, h("span", {}, "Owner"), uid),
+    h("label.field", {}, h("span", {}, "Group"), gid),
+  );
   const submit = async (event) => {
     event.preventDefault();
     try {

@@ -16,7 +16,13 @@ export function openSearch(client, { path, layer }, choose) {
   const finds = h("div.finds", { role: "listbox", id: "finds", "aria-label": "Found" });
   const state = h("p.dim", { role: "status" }, "Parts of a name, or a pattern with * and ?");
   const input = h("input", {
-    type: "text", role: "combobox", "aria-controls": "finds", "aria-expanded": "true", "aria-label": "Search by name", spellcheck: "false", autocomplete: "off",
+    type: "text",
+    role: "combobox",
+    "aria-controls": "finds",
+    "aria-expanded": "true",
+    "aria-label": "Search by name",
+    spellcheck: "false",
+    autocomplete: "off",
     placeholder: path === "/" ? "Search all names" : `Search names in ${path}`,
   });
 
@@ -33,7 +39,9 @@ export function openSearch(client, { path, layer }, choose) {
     const option = h(
       "button",
       { type: "button", role: "option", id: `find-${finds.children.length}`, tabindex: "-1", "aria-selected": "false" },
-      icon(iconOf(entry)), h("span.name", {}, entry.name), h("span.dim", {}, parentOf(entry.path)),
+      icon(iconOf(entry)),
+      h("span.name", {}, entry.name),
+      h("span.dim", {}, parentOf(entry.path)),
     );
     option.addEventListener("click", () => {
       window.close();

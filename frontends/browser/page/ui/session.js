@@ -1,6 +1,6 @@
 // Who is let in: a link's secret for a session, and a form for a link where there is none.
 
-import { h, keep } from "./dom.js";
+import { h } from "./dom.js";
 import { openWindow } from "./dialog.js";
 
 const REASONS = {
@@ -24,7 +24,6 @@ export async function admitted() {
 
 export async function leave() {
   await fetch("/logout", { method: "POST" });
-  keep(sessionStorage, "tarbox-left", "yes");
   location.replace("/");
 }
 

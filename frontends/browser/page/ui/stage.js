@@ -27,7 +27,13 @@ export class Stage {
       "section.stage",
       { hidden: true, "aria-label": "Open file" },
       h(
-        "header", {}, this.title, this.state, this.saver, tool("Download", "download", () => on.download(this.path)), tool("Details", "info", on.info),
+        "header",
+        {},
+        this.title,
+        this.state,
+        this.saver,
+        tool("Download", "download", () => on.download(this.path)),
+        tool("Details", "info", on.info),
         tool("Close (Esc)", "close", on.close),
       ),
       this.notice,
@@ -87,7 +93,10 @@ export class Stage {
       },
       notice: (words, actions = []) => {
         this.notice.hidden = words === null;
-        this.notice.replaceChildren(h("span", {}, words ?? ""), ...actions.map(({ label, run }) => h("button", { type: "button", onclick: run }, label)));
+        this.notice.replaceChildren(
+          h("span", {}, words ?? ""),
+          ...actions.map(({ label, run }) => h("button", { type: "button", onclick: run }, label)),
+        );
       },
     });
     this.paper = paper;

@@ -5,7 +5,7 @@ import { h, present } from "./dom.js";
 import { fullTime, layerOf, time } from "./format.js";
 import { icon } from "./icons.js";
 import { openChanges } from "./changes.js";
-import { openMenu } from "./menu.js";
+import { LINE, openMenu } from "./menu.js";
 
 export class Timeline {
   constructor(explorer) {
@@ -30,7 +30,9 @@ export class Timeline {
     const seal = mayWrite && h("button.main", { type: "button", onclick: () => this.checkpoint() }, icon("plus"), "Checkpoint");
     const select = h("select", { "aria-label": "Branch", onchange: (event) => this.#enter(event.target.value) });
     select.append(...branches.map(({ name }) => h("option", { value: name, selected: name === head }, name)));
-    const items = [...layers].sort((a, b) => b.createdAt - a.createdAt).map((layer) => this.#item(layer, place.layer ? layer.id === place.layer : layer.current));
+    const items = [...layers]
+      .sort((a, b) => b.createdAt - a.createdAt)
+      .map((layer) => this.#item(layer, place.layer ? layer.id === place.layer : layer.current));
     const choice = branches.length > 1 && h("label.field.branches", {}, h("span", {}, "Branch"), select);
     this.element.replaceChildren(...present([h("div.tools", {}, seal, compare), choice, h("ol.layers", {}, items)]));
   }
@@ -52,7 +54,13 @@ export class Timeline {
       h(
         "button.layer",
         { type: "button", title: layer.current ? "The tree as it is now" : "See the whole tree as of this layer", onclick: view },
-        h("span.line", {}, h("strong", {}, name), layer.branch && !layer.current && h("span.tag", {}, layer.branch), h("time", { title: fullTime(when) }, time(when))),
+        h(
+          "span.line",
+          {},
+          h("strong", {}, name),
+          layer.branch && !layer.current && h("span.tag", {}, layer.branch),
+          h("time", { title: fullTime(when) }, time(when)),
+        ),
         layer.message && h("span.line.dim", {}, layer.message),
       ),
       (!layer.current || this.explorer.mayWrite) && more,
@@ -63,18 +71,28 @@ export class Timeline {
     const items = [];
     if (!layer.current) items.push({ label: "See the tree as of it", icon: "eye", run: () => this.explorer.seeLayer(layer) });
     if (!layer.current) items.push({ label: "Compare with now", icon: "diff", run: () => openChanges(this.explorer, { older: layer.id }) });
-    if (layer.parent) items.push({ label: "What changed in it", icon: "diff", run: () => openChanges(this.explorer, { older: layer.parent, newer: layerOf(layer) ?? "head" }) });
+    if (layer.parent)
+      items.push({
+        label: "What changed in it",
+        icon: "diff",
+        run: () => openChanges(this.explorer, { older: layer.parent, newer: layerOf(layer) ?? "head" }),
+      });
     if (!this.explorer.mayWrite) return items;
     items.push({ label: "Begin a branch here…", icon: "branch", run: () => this.branch(layer, name) });
     if (layerOf(layer)) items.push({ label: "Message…", icon: "pencil", run: () => this.#describe(layer) });
-    if (!layer.current && layerOf(layer)) items.push(null, { label: "Switch to it…", icon: "restore", run: () => this.switch(layer, name) });
+    if (!layer.current && layerOf(layer)) items.push(LINE, { label: "Switch to it…", icon: "restore", run: () => this.switch(layer, name) });
     return items;
   }
 
   async checkpoint() {
     const label = { label: "Checkpoint", value: "yes", kind: "main" };
     const choices = [{ label: "Cancel", value: "", kind: "quiet" }, label];
-    const answer = await question({ title: "Checkpoint", text: "Seals the tree as it is now, so that it can be seen and come back to.", field: { label: "Name" }, choices });
+    const answer = await question({
+      title: "Checkpoint",
+      text: "Seals the tree as it is now, so that it can be seen and come back to.",
+      field: { label: "Name" },
+      choices,
+    });
     if (!answer) return;
     await this.#do("The checkpoint", async () => {
       await this.client.told("checkpoint", { name: answer.text });

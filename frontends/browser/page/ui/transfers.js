@@ -13,7 +13,11 @@ class Job {
   constructor(label) {
     this.words = h("span.words", {}, label);
     this.bar = h("progress", { max: "1", "aria-label": label });
-    const end = h("button.plain", { type: "button", "aria-label": `Cancel: ${label}`, title: "Cancel", onclick: () => this.#stop.abort() }, icon("close"));
+    const end = h(
+      "button.plain",
+      { type: "button", "aria-label": `Cancel: ${label}`, title: "Cancel", onclick: () => this.#stop.abort() },
+      icon("close"),
+    );
     this.amount = h("span.amount", {});
     this.element = h("li.job", {}, this.words, end, this.bar, this.amount);
     this.signal = this.#stop.signal;

@@ -54,10 +54,21 @@ export class Tree {
 
   #node(path, level) {
     const twist = h("span.twist", {}, icon("chevron"));
-    const row = h("div.branch", { "data-path": path }, twist, icon(path === "/" ? "archive" : "folder"), h("span.name", {}, path === "/" ? "Root" : nameOf(path)));
+    const row = h(
+      "div.branch",
+      { "data-path": path },
+      twist,
+      icon(path === "/" ? "archive" : "folder"),
+      h("span.name", {}, path === "/" ? "Root" : nameOf(path)),
+    );
     row.style.paddingLeft = `${(level - 1) * 16 + 8}px`;
     const group = h("ul", { role: "group", hidden: true });
-    const item = h("li", { role: "treeitem", "aria-expanded": "false", "aria-level": level, tabindex: "-1", "aria-label": path === "/" ? "Root" : nameOf(path) }, row, group);
+    const item = h(
+      "li",
+      { role: "treeitem", "aria-expanded": "false", "aria-level": level, tabindex: "-1", "aria-label": path === "/" ? "Root" : nameOf(path) },
+      row,
+      group,
+    );
     this.#nodes.set(path, { item, row, group, level, open: false, leaf: false, ino: null });
     return item;
   }

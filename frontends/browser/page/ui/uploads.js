@@ -63,7 +63,10 @@ export async function upload({ client, transfers }, { files, folders }, into) {
         const tell = ({ event, done: part }) => {
           if (event !== "progress") return;
           done.set(file, part);
-          job.progress([...done.values()].reduce((sum, each) => sum + each, 0), total);
+          job.progress(
+            [...done.values()].reduce((sum, each) => sum + each, 0),
+            total,
+          );
         };
         await client.told("upload", { path: join(folder, name), replace, mtime: file.lastModified }, { file, signal: job.signal, tell });
       };
