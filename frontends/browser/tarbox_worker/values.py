@@ -75,7 +75,7 @@ def layer(one: Layer) -> Value:
 
 
 def layers(found: list[Layer], standing: int) -> list[Value]:
-    """The newest first. `current`: what the tree is written to; `beneath`: it rests on this one."""
+    """In the order they were begun. `current`: what the tree is written to; `beneath`: it rests on this one."""
     below = {one.stamp for one in listing.line_to(found, standing)[1:]}
     return [layer(one) | {"current": one.stamp == standing, "beneath": one.stamp in below} for one in found]
 

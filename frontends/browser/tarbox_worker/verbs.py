@@ -270,7 +270,7 @@ async def archive(work: Work, paths: list[str], layer: str | None = None) -> Val
 
 
 async def layers(work: Work) -> Value:
-    """All layers, the newest first, all branches, and the one that is worked on."""
+    """All layers in the order they were begun, all branches, and the one that is worked on."""
     door = work.desk.door
 
     def op(v: Visit) -> Op[Value]:

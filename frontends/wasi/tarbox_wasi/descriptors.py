@@ -12,6 +12,7 @@ import heapq
 import os
 import select
 import stat
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 
@@ -104,7 +105,7 @@ class Descriptor:
         """What the number stood for is let go, whatever this raises."""
 
 
-class Directory(Descriptor):
+class Directory(Descriptor, ABC):
     """A directory: names below it that may not lead out of it. Changing them is refused unless a kind of directory allows it."""
 
     rights = abi.DIRECTORY_RIGHTS
@@ -113,15 +114,15 @@ class Directory(Descriptor):
     def unfit(self, right: int) -> Errno:
         return Errno.ISDIR
 
-    def open(self, path: bytes, *, follow: bool, oflags: int, base: int, inheriting: int, flags: int) -> Descriptor:
-        raise NotImplementedError
+    @abstractmethod
+    def open(self, path: bytes, *, follow: bool, oflags: int, base: int, inheriting: int, flags: int) -> Descriptor: ...
 
+    @abstractmethod
     def entries(self, cookie: int, count: int) -> Sequence[Entry]:
         """At most so many from a cookie on; none at the end. 0 begins, and looks afresh."""
-        raise NotImplementedError
 
-    def stat_at(self, path: bytes, *, follow: bool) -> Filestat:
-        raise NotImplementedError
+    @abstractmethod
+    def stat_at(self, path: bytes, *, follow: bool) -> Filestat: ...
 
     def set_times_at(self, path: bytes, atime: int | None, mtime: int | None, *, follow: bool) -> None:
         raise Refused(Errno.ROFS)
