@@ -33,6 +33,7 @@ __all__ = ["STATEMENTS", "Drop", "Gateway", "Grant", "Reply", "Step"]
 OPEN_MAX: Final = 8  # transactions at once
 AGE_MAX: Final = 30 * 10**9  # ns of one that holds locks,
 READING_MAX: Final = 600 * 10**9  # and of one that holds none, or of maintenance
+ENDED_MAX: Final = 64  # transactions of which it is remembered why the host ended them
 JSON_MAX: Final = 1 << 16  # bytes of one value
 DOUBTFUL: Final = frozenset(("text", "text[]", "jsonb", "int8multirange"))  # types whose bytes may be read and then not be sent on
 _READS: Final = Rule(Class.READ)
@@ -98,6 +99,7 @@ class Gateway:
         self._statements = statements
         self._classes = READ_ONLY if grant.read_only else UPKEEP if grant.upkeep else WRITER
         self._working: dict[int, _Work] = {}  # by transaction
+        self._ended: dict[int, GatewayError] = {}  # by transaction, the oldest first: what its client is still to hear
 
     @property
     def id(self) -> int:
@@ -135,6 +137,7 @@ class Gateway:
         return frames.welcome(number, {"version": frames.VERSION, "read_only": grant.read_only, "upkeep": grant.upkeep, "tenant": tenant})
 
     def _undo(self, number: int, transaction: int) -> Reply | Drop:
+        self._ended.pop(transaction, None)
         if transaction not in self._client.open:
             return Reply(frames.done(number))
         self._end(transaction)
@@ -159,9 +162,11 @@ class Gateway:
             if len(known) >= OPEN_MAX:
                 return self._full(number)
             known[trip.transaction] = Facts(self._client, self._client.clock())
+            self._ended.pop(trip.transaction, None)
         facts = known.get(trip.transaction)
         if facts is None:
-            raise GatewayError("transaction", f"no transaction {trip.transaction} is open: it never was, or it was refused something")
+            never = GatewayError("transaction", f"no transaction {trip.transaction} is open: it never was, or it was refused something")
+            raise self._ended.pop(trip.transaction, never)
         try:
             if self._too_old(facts):
                 raise GatewayError("transaction", f"transaction {trip.transaction} was open for too long")
@@ -273,6 +278,16 @@ class Gateway:
         return statement.safe if rule is None else rule.kind in self._classes
 
     # --- what the host tells
+
+    def ended(self, transaction: int, why: GatewayError) -> bool:
+        """The host ends a transaction between two of its steps: its place is free, and `why` is what the next step for it is told.
+        False, and nothing is to be ended, where a step is in work or none is open."""
+        if transaction in self._working or self._client.open.pop(transaction, None) is None:
+            return False
+        self._ended[transaction] = why
+        if len(self._ended) > ENDED_MAX:
+            del self._ended[next(iter(self._ended))]
+        return True
 
     def done(self, step: Step, rows: list[Rows]) -> Reply | Drop:
         """The answer to a step that was run, from the rows of each of its queries."""

@@ -8,6 +8,7 @@ and told when it has moved. Not here: what a client may do, and how frames trave
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -31,6 +32,7 @@ from tarbox_core.types import TenantInfo
 
 POOL_SIZE: Final = 8
 LOOK: Final = 1.0  # seconds between two looks at what takes too long
+REST: Final = 5.0  # seconds without use after which a connection is given back
 CANCEL_AGAIN: Final = 0.25  # seconds; a request to cancel that overtakes its statement has no effect
 
 _log: Final = logging.getLogger("tarbox.gateway")
@@ -52,7 +54,7 @@ class Served:
 
     `exchange` blocks and may run in several threads; one transaction's requests one at a time. `pool_size` bounds the
     transactions open at once, for which a further one waits `connection_timeout` seconds. `synchronous`: every commit waits
-    for the disk. No connection is made before one is needed.
+    for the disk. No connection is made before one is needed, and none is kept that was not needed for a while.
     """
 
     def __init__(
@@ -82,11 +84,10 @@ class Served:
             return Wire(self.dsn, tenant.role, synchronous=synchronous, settings=settings, answer_max=ANSWER_MAX)
 
         self._pool = Pool(connect, pool_size, connection_timeout)
-        self._aside = SyncDriver(self.dsn, tenant.role, pool_size=1)  # to see who else is there
         self._gateway = Gateway(tenant, grant, clock, statements)
         self._turn = threading.Lock()  # of the gateway, and of what is open
         self._open: dict[int, _Transaction] = {}
-        self._watched = False  # by a thread, as long as anything is open
+        self._watched = False  # by a thread, as long as anything is open or a connection is kept
         self._closed = False
 
     @property
@@ -116,7 +117,6 @@ class Served:
         for number in left:
             self._end(number, interrupt=True)
         self._pool.close()
-        self._aside.close()
 
     def __enter__(self) -> Self:
         return self
@@ -156,14 +156,24 @@ class Served:
             return answer, self._dropped(answer)
 
     def _watch(self) -> None:
-        """The server ends what takes too long by single statements; here it is had to end what does so by many of them."""
+        """The server ends what takes too long by single statements, and what stands still; here it is had to end what takes too
+        long by many of them, and what it has ended gives its place and its connection back, and lets other doors go on."""
+        look = min(LOOK, self.limits.statement / 4, self.limits.idle / 4)
+        trim = time.monotonic() + REST
         while True:
-            time.sleep(min(LOOK, self.limits.statement / 4))
+            time.sleep(look)
+            if time.monotonic() > trim:
+                trim = time.monotonic() + REST
+                self._pool.trim()
             with self._turn:
-                if not self._open:
+                if self._closed or not (self._open or self._pool.count):
                     self._watched = False
                     return
                 late = [transaction for transaction in self._open.values() if transaction.worked() > self.limits.statement]
+                still = [number for number, transaction in self._open.items() if transaction.still()]
+                over = [self._open.pop(number) for number in still if self._gateway.ended(number, _stood_still(self.limits.idle))]
+            for transaction in over:
+                transaction.end()
             for transaction in late:
                 transaction.interrupt()
 
@@ -179,7 +189,8 @@ class Served:
         """Have the other doors on a branch quiet until the stack unwinds; their patience, and what tells them of the move."""
         fs = Filesystem(replace(self.tenant, head=branch), self._clock, audit=False)
         fs.session.id = self.id
-        patience = until.enter_context(quiet(self.dsn, self._aside, fs))
+        aside = until.enter_context(SyncDriver(self.dsn, self.tenant.role, pool_size=1))  # to see who else is there
+        patience = until.enter_context(quiet(self.dsn, aside, fs))
         fs.session.alone = False  # whatever comes while this one moves is to be told, too
         return patience, fs.session.tell_moved()
 
@@ -196,17 +207,15 @@ class _Transaction:
         self._wire: Wire | None = None
         self._interrupted = False  # the connection may get a late request to cancel
         self._began: float | None = None  # when the step in work did, on the monotonic clock
-        self._stood_still = 0.0  # since when, on the same
+        self._stood_still = math.inf  # since when, on the same
         self._ended = False
         self._patience: Quiet | None = None
         self._tell: tuple[Query, ...] = ()
         self._quiet = ExitStack()
-        self._watch: threading.Timer | None = None
 
     def run(self, step: Step) -> list[Rows]:
         """The rows of a step. Raises what Wire and `quiet` raise; GatewayError for a transaction that stood still for too long."""
         with self._turn:
-            self._unwatch()
             wire = self._ready(step.begin)
             if step.moves is not None and self._patience is None:
                 self._patience, self._tell = self._quieten(step.moves, self._quiet)
@@ -219,10 +228,6 @@ class _Transaction:
             finally:
                 self._began = None
             self._stood_still = time.monotonic()
-            if self._patience is not None and not step.commit:  # the server ends the transaction, not the others' quiet
-                self._watch = threading.Timer(self._idle, self._expire, (self._stood_still,))
-                self._watch.daemon = True
-                self._watch.start()
             return rows[: len(step.queries)]
 
     def _ready(self, begin: bool) -> Wire:
@@ -231,14 +236,13 @@ class _Transaction:
             return self._wire
         if self._wire is not None and self._wire.alive():
             return self._wire
-        if self._ended or time.monotonic() - self._stood_still >= self._idle:
-            raise GatewayError("transaction", f"the transaction stood still for {self._idle:g} s or more, and was rolled back")
+        if self._ended or self.still():
+            raise _stood_still(self._idle)
         raise ConnectionLost("the gateway has lost its connection to the database")
 
     def end(self) -> None:
         """Roll back what is not committed; the other doors go on."""
         with self._turn:
-            self._unwatch()
             self._ended = True
             with self._mark:
                 wire, self._wire = self._wire, None
@@ -248,15 +252,9 @@ class _Transaction:
                         wire.close()
                     self._pool.give(wire)
 
-    def _expire(self, stood_still: float) -> None:
-        with self._turn:
-            if self._stood_still == stood_still:
-                self.end()
-
-    def _unwatch(self) -> None:
-        if self._watch is not None:
-            self._watch.cancel()
-            self._watch = None
+    def still(self) -> bool:
+        """Whether it has waited for its next step for so long that the server ends it."""
+        return self._began is None and time.monotonic() - self._stood_still >= self._idle
 
     def worked(self) -> float:
         """Seconds that the server has worked on the step in work."""
@@ -275,6 +273,10 @@ class _Transaction:
                 with suppress(ConnectError):
                     wire.cancel()
         self._turn.release()
+
+
+def _stood_still(seconds: float) -> GatewayError:
+    return GatewayError("transaction", f"the transaction stood still for {seconds:g} s or more, and was rolled back")
 
 
 def _milliseconds(seconds: float) -> str:

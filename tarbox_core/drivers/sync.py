@@ -40,6 +40,7 @@ class Pool:
     def _reset(self) -> None:
         self._idle: deque[Wire] = deque()
         self._changed = threading.Condition(threading.Lock())
+        self._spare = 0  # of the idle, how many were never needed since the last trim
         self._count = 0
         self._waiting = 0
         self._closed = False
@@ -60,6 +61,7 @@ class Pool:
                 if found is None:
                     return self._made()
                 wire = found
+            self._spare = min(self._spare, len(self._idle))
             try:
                 if wire.alive():
                     return wire
@@ -85,6 +87,19 @@ class Pool:
                         self._changed.notify()
                 if self._closed:  # meanwhile
                     self._close_idle()
+
+    @property
+    def count(self) -> int:
+        """How many wires there are, in use or idle."""
+        return self._count
+
+    def trim(self) -> None:
+        """Close the idle wires that were not needed since the last call."""
+        for _ in range(self._spare):
+            with contextlib.suppress(IndexError):
+                self._idle.popleft().close()
+                self._dropped()
+        self._spare = len(self._idle)
 
     def close(self) -> None:
         """Close all wires; those in use, when they are given back."""

@@ -29,7 +29,7 @@ from tarbox_core.drivers.serving import Limits, Served
 from tarbox_core.drivers.wire import Wire
 from tarbox_core.effects import Op, Query, Statement
 from tarbox_core.errors import ConnectError, ConnectionLost, GatewayError, LayerError, SqlError
-from tarbox_core.gateway import Grant
+from tarbox_core.gateway import OPEN_MAX, Grant
 from tarbox_core.session import lock_key
 from tarbox_core.types import ROOT_INO
 from tests.conftest import PgServer
@@ -100,6 +100,52 @@ def test_a_slow_client_is_told_and_has_changed_nothing(tenant: Tenant) -> None:
     assert slow.attr(b"/").mode & 0o777 != 0o700
     slow.run(lambda: slow.fs.setattr(ROOT, ROOT_INO, mode=0o711))
     assert tenant.session().attr(b"/").mode & 0o777 == 0o711
+
+
+def test_what_was_left_open_gives_its_place_back(tenant: Tenant, serve: Callable[..., Served]) -> None:
+    served = serve()
+    talker, head = Talker(served.exchange), sql.HEAD(tenant.info.id, "main")
+    for number in range(OPEN_MAX):
+        talker.say(number, head, begin=True)
+    with pytest.raises(GatewayError) as raised:
+        talker.say(OPEN_MAX, head, begin=True)
+    assert raised.value.code == "busy"
+    assert soon(lambda: not served._gateway.open and not served._open)
+    for number in range(OPEN_MAX):
+        assert talker.say(OPEN_MAX + number, head, begin=True)
+    with pytest.raises(GatewayError, match="stood still"):
+        talker.say(1, head)
+    with pytest.raises(GatewayError, match="no transaction 1 is open"):
+        talker.say(1, head)
+
+
+def test_what_was_left_open_gives_its_connection_back(tenant: Tenant, serve: Callable[..., Served]) -> None:
+    talker, head = Talker(serve(pool_size=1).exchange), sql.HEAD(tenant.info.id, "main")
+    talker.say(1, head, begin=True)
+    began = time.monotonic()
+    assert talker.say(2, head, begin=True, commit=True)[0]  # waits for it
+    assert time.monotonic() - began < IDLE + ROOM
+    assert talker.say(1, head, begin=True, commit=True)[0]  # the number is free again
+
+
+def test_connections_that_rest_are_given_back(tenant: Tenant, serve: Callable[..., Served], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "REST", 0.3)
+    served = serve()
+    talker, head = Talker(served.exchange), sql.HEAD(tenant.info.id, "main")
+    assert served._pool.count == 0
+    for number in (1, 2, 3):
+        talker.say(number, head, begin=True)
+    for number in (1, 2, 3):
+        talker.say(number, head, commit=True)
+    assert served._pool.count == 3
+    until = time.monotonic() + 1.2
+    while time.monotonic() < until:  # as long as one will do, one stays
+        talker.say(1, head, begin=True, commit=True)
+        time.sleep(0.01)
+    assert served._pool.count == 1
+    assert soon(lambda: served._pool.count == 0 and not served._watched)
+    assert talker.say(1, head, begin=True, commit=True)[0]
+    assert soon(lambda: served._pool.count == 0)
 
 
 def test_who_waits_for_a_lock_waits_no_longer_than_its_limit(tenant: Tenant, serve: Callable[..., Served]) -> None:
@@ -230,7 +276,7 @@ from tarbox_core.drivers.serving import Served
 from tarbox_core.drivers.sync import SyncDriver
 from tarbox_core.filesystem import Filesystem
 from tarbox_core.drivers.remote import RemoteDriver
-from tarbox_core.gateway import Grant
+from tarbox_core.gateway import OPEN_MAX, Grant
 from tarbox_core.types import Caller
 url, name = sys.argv[1:]
 with SyncDriver(url) as owner:

@@ -14,7 +14,7 @@ from tarbox_core import statements as tree
 from tarbox_core import trail_statements as trail
 from tarbox_core.effects import Query, Statement
 from tarbox_core.errors import ConnectError, ConnectionLost, FsError, GatewayError, SqlError, TarboxError
-from tarbox_core.gateway import AGE_MAX, OPEN_MAX, Drop, Grant, Reply, Step
+from tarbox_core.gateway import AGE_MAX, ENDED_MAX, OPEN_MAX, Drop, Grant, Reply, Step
 from tarbox_core.gateway_statements import BLOCKS_STORED, MISSING_BLOCK
 from tarbox_core.hashing import digest
 from tarbox_core.session import feed, lock_key
@@ -212,6 +212,28 @@ def test_undo_drops_what_is_open_and_is_no_error_otherwise(client: Client) -> No
     told = client.gateway.receive(frames.undo(6, 1))
     assert told == Drop((1,), frames.done(6)) and not client.gateway.open
     assert client.gateway.receive(frames.undo(7, 1)) == Reply(frames.done(7))
+
+
+def test_what_the_host_ends_is_told_once_and_takes_no_place(client: Client) -> None:
+    why, head = GatewayError("transaction", "it stood still"), tree.HEAD(T, "main")
+    assert not client.gateway.ended(1, why)  # none is open
+    client.begin()
+    step = client.gateway.receive(frames.batch(5, 1, [head], begin=False, commit=False, durable=False))
+    assert isinstance(step, Step) and not client.gateway.ended(1, why)  # it is in work
+    client.gateway.done(step, [answer(query) for query in step.queries])
+    assert client.gateway.ended(1, why) and not client.gateway.open
+    assert "stood still" in str(client.refused("transaction", head))
+    assert "no transaction 1" in str(client.refused("transaction", head))
+    for after in (lambda: client.send(head, begin=True, commit=True), lambda: client.gateway.receive(frames.undo(6, 1))):
+        client.begin()
+        assert client.gateway.ended(1, why)
+        after()
+        assert "no transaction 1" in str(client.refused("transaction", head))
+    for number in range(ENDED_MAX + 1):
+        client.begin(transaction=number)
+        assert client.gateway.ended(number, why)
+    assert "no transaction 0" in str(client.refused("transaction", head, transaction=0))  # as many are not remembered
+    assert "stood still" in str(client.refused("transaction", head, transaction=1))
 
 
 def test_a_transaction_has_one_step_in_work(client: Client) -> None:
