@@ -14,7 +14,7 @@ from tarbox_core import access, making, path
 from tarbox_core.control_nodes import CONTROL, NAME, ROOT, TREE, Nodes
 from tarbox_core.control_nodes import Path as Node
 from tarbox_core.effects import Op
-from tarbox_core.errors import ENODATA, FsError
+from tarbox_core.errors import ENODATA, FsError, ScopeError
 from tarbox_core.filesystem import Filesystem
 from tarbox_core.handles import DirHandle, FileHandle
 from tarbox_core.session import BLOCK_CACHE
@@ -76,7 +76,7 @@ class ControlledFilesystem(Filesystem):
 
     def _enter(self, caller: Caller) -> Op[Attr]:
         if self.session.enforce:
-            root = yield from path.resolve(self.session, caller, b"/")
+            root = yield from self._nodes.root()
             access.require(caller, root, X_OK, NAME)
         return (yield from self._nodes.look(caller, ()))
 
@@ -236,6 +236,10 @@ class ControlledFilesystem(Filesystem):
     def _walk(self, caller: Caller, names: list[bytes], *, follow: bool) -> Op[Attr]:
         """On from /.tarbox. In a sealed layer that layer's root is what absolute links begin at."""
         node: Node = ()
+        if self.session.scope:  # nothing there but that directory as of a layer
+            if tuple(names[: len(TREE)]) != TREE or names[len(TREE) : len(TREE) + 1] in ([], [b".."]):
+                raise ScopeError(errno.EACCES, b"/".join((b"", NAME, *names)))
+            path.require(self.session, names[len(TREE) + 1 :], b"/" + b"/".join(names[len(TREE) + 1 :]))
         attr = yield from self._enter(caller)
         while names:
             name, *names = names

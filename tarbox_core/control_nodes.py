@@ -88,7 +88,7 @@ class Nodes:
         """The attributes of what stands at a path; ENOENT, and what the words in it are refused for."""
         if node[:1] == HISTORY and len(node) > 1:
             return (yield from self._remembered(caller, node))
-        root = yield from self._root()
+        root = yield from self.root()
         if node in _DIRECTORIES:
             return self._attr(node, stat.S_IFDIR | 0o555, root)
         kind = _kind(node)
@@ -100,7 +100,7 @@ class Nodes:
         mode = writers if kind.command else writers << 1 if kind.secret else 0o444
         return self._attr(node, stat.S_IFREG | mode, root)
 
-    def _root(self) -> Op[Attr]:
+    def root(self) -> Op[Attr]:
         rows = yield from run(sql.INODE(*self._fs.session.key, ROOT_INO))
         return found(rows[0], ROOT_INO)
 
@@ -277,7 +277,7 @@ class Nodes:
         except LayerError as error:
             self.refused(node, error)
             raise FsError(error.errno, node[-1]) from error
-        root = yield from self._root()
+        root = yield from self.root()
         was_folder = any(version.attr is not None and version.attr.is_dir for version in versions)
         return self._attr(node, stat.S_IFDIR | 0o555 if was_folder else stat.S_IFREG | (root.mode & 0o222) << 1, root)
 

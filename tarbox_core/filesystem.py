@@ -334,6 +334,7 @@ class Filesystem:
         fs.session.blocks = s.blocks
         fs.session.records = s.records
         fs.session.alone = s.alone
+        fs.session.scope = s.scope
         return fs
 
     def describe(self, caller: Caller, word: str, message: str) -> Op[None]:

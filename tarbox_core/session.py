@@ -80,6 +80,7 @@ class Session:
         self.enforce = enforce
         self.read_only = read_only
         self.view = view
+        self.scope: tuple[bytes, ...] = ()  # the names from the root to the directory that no path leads out of (`path`)
         self.audit = audit
         self.audit_batch = audit_batch
         self.alone = False  # no other door can hold a file open: what is unlinked may go at once
@@ -128,6 +129,7 @@ class Session:
         there = replace(self.info, layer=layer, visible=visible)
         made = Session(there, self._clock, enforce=False, read_only=True, view=True, audit=False, audit_batch=0)
         made.blocks = self.blocks
+        made.scope = self.scope
         return made
 
     def clock(self) -> int:

@@ -31,7 +31,7 @@ _NO_LAYER: Final = 0
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """What is stored of one. Times in ns; `state` is good, expired, revoked or spent (a link that was used)."""
+    """What is stored of one. `path`: the one directory that it opens, None for the whole tenant. Times in ns; `state` is good, expired, revoked or spent (a link that was used)."""
 
     id: int
     tenant: int
@@ -41,15 +41,21 @@ class Token:
     read_only: bool
     uid: int
     gid: int
+    path: bytes | None
     parent: int | None
     created_at: int
     expires_at: int
     used_at: int | None
     state: str
 
+    @property
+    def scope(self) -> tuple[bytes, ...]:
+        """The names from the root to what it opens (Session.scope)."""
+        return () if self.path is None else tuple(self.path.split(b"/")[1:])
+
 
 class Verdict(NamedTuple):
-    """What a secret opens: nothing, for a reason (unknown, expired, revoked, spent, tenant, kind), or `tokens`."""
+    """What a secret opens: nothing, for a reason (unknown, expired, revoked, spent, tenant, kind, path), or `tokens`."""
 
     tokens: list[Token]
     reason: str = ""
@@ -77,17 +83,22 @@ def hashed(shown: str, key: str = "") -> bytes:
 
 
 def create(
-    tenants: Sequence[TenantInfo], digest: bytes, *, seconds: int, caller: Caller, kind: str = TOKEN, name: str = "", read_only: bool = False
+    tenants: Sequence[TenantInfo], digest: bytes, *, seconds: int, caller: Caller, kind: str = TOKEN, name: str = "", read_only: bool = False,
+    path: bytes | None = None,
 ) -> Op[list[New]]:
-    """A token for one secret; a row for each tenant it opens. TokenError: a name too long, or a time that is none."""
+    """A token for one secret; a row for each tenant it opens. `path`: of the only directory that it opens, as `path.true_names` has
+    it. TokenError: a name too long, a time that is none, a path that is not one of those."""
     if not 1 <= seconds <= TTL_MAX:
         raise TokenError(f"a token lasts from a second to {TTL_MAX // 86400} days")
     if len(name) > NAME_MAX or not name.isprintable():
         raise TokenError(f"a token's name is up to {NAME_MAX} printable characters")
-    made = [sql.CREATE(tenant.id, digest, kind, name, read_only, caller.uid, caller.gid, None, seconds) for tenant in tenants]
+    if path is not None and (path[:1] != b"/" or not {b"", b".", b".."}.isdisjoint(path.split(b"/")[1:])):
+        raise TokenError(f"a token's path leads from the root to a directory below it, without \".\" and \"..\": not {_text(path)}")
+    made = [sql.CREATE(tenant.id, digest, kind, name, read_only, caller.uid, caller.gid, path, None, seconds) for tenant in tenants]
     rows = yield from run(sql.FORGET(KEPT), *made)
     new = [New(row[0][0], tenant.name, row[0][1]) for tenant, row in zip(tenants, rows[1:], strict=True)]
-    told = ({"token": each.id, "kind": kind, "name": name, "read_only": read_only} for each in new)
+    part = {} if path is None else {"path": _text(path)}
+    told = ({"token": each.id, "kind": kind, "name": name, "read_only": read_only, **part} for each in new)
     yield from finish(*(_record(tenant.id, "token_create", caller, about) for tenant, about in zip(tenants, told, strict=True)))
     return new
 
@@ -110,19 +121,21 @@ def revoke(ident: int, caller: Caller) -> Op[list[int]]:
 # --- at the door
 
 
-def use(digest: bytes, kinds: Collection[str], served: Mapping[int, str], tenant: str | None, how: Mapping[str, Any], caller: Caller) -> Op[Verdict]:
-    """What a secret opens of the tenants that are served (names by id): of all of them, or of the one that is named. `how` is told
-    in the records."""
-    verdict = yield from _look(digest, kinds, served, tenant)
+def use(
+    digest: bytes, kinds: Collection[str], served: Mapping[int, str], tenant: str | None, how: Mapping[str, Any], caller: Caller, *, part: bool | None = None
+) -> Op[Verdict]:
+    """What a secret opens of the tenants that are served (names by id): of all of them, or of the one that is named. `part`: whether it
+    has to be for a path, or must not be. `how` is told in the records."""
+    verdict = yield from _look(digest, kinds, served, tenant, part)
     yield from finish(*_used(verdict, how, caller))
     return Verdict([each for each in verdict.tokens if each.state == "good"], verdict.reason)
 
 
 def exchange(digest: bytes, session: bytes, seconds: int, served: Mapping[int, str], how: Mapping[str, Any], caller: Caller) -> Op[Verdict]:
     """Begin a session, known by the hash `session`, with a link, which is spent by it, or with a token. The sessions' rows."""
-    verdict = yield from _look(digest, (TOKEN, LINK), served, None)
+    verdict = yield from _look(digest, (TOKEN, LINK), served, None, None)
     good = [each for each in verdict.tokens if each.state == "good"]
-    begun = [sql.CREATE(each.tenant, session, SESSION, each.name, each.read_only, each.uid, each.gid, each.id, seconds) for each in good]
+    begun = [sql.CREATE(each.tenant, session, SESSION, each.name, each.read_only, each.uid, each.gid, each.path, each.id, seconds) for each in good]
     yield from run(*begun, *_used(verdict, how, caller))
     (rows,) = yield from finish(sql.FIND(session))
     return Verdict(_tokens(rows), verdict.reason)
@@ -147,7 +160,7 @@ def end(digest: bytes, caller: Caller) -> Op[None]:
     yield from finish(*(sql.REVOKE(each.id) for each in sessions), *records)
 
 
-def _look(digest: bytes, kinds: Collection[str], served: Mapping[int, str], tenant: str | None) -> Op[Verdict]:
+def _look(digest: bytes, kinds: Collection[str], served: Mapping[int, str], tenant: str | None, part: bool | None) -> Op[Verdict]:
     """The rows of a secret, and why none is good."""
     (rows,) = yield from run(sql.FIND(digest))
     found = _tokens(rows)
@@ -157,6 +170,8 @@ def _look(digest: bytes, kinds: Collection[str], served: Mapping[int, str], tena
     if not wanted or all(each.kind not in kinds for each in wanted):
         return Verdict([], "kind" if wanted else "tenant")
     reason = "" if any(each.state == "good" for each in wanted) else wanted[0].state
+    if not reason and part not in (None, any(each.path is not None for each in wanted)):
+        return Verdict([], "path")
     return Verdict(wanted, reason)
 
 
@@ -180,3 +195,7 @@ def _record(tenant: int, operation: str, caller: Caller, metadata: Mapping[str, 
 
 def _tokens(rows: Sequence[Row]) -> list[Token]:
     return [Token(*row) for row in rows]
+
+
+def _text(path: bytes) -> str:
+    return path.decode("utf-8", "backslashreplace")

@@ -6,20 +6,21 @@ from typing import Final
 
 from tarbox_core.effects import Statement
 
-_COLUMNS: Final = """t.id, t.tenant, n.name, t.kind, t.name, t.read_only, t.uid, t.gid, t.parent, t.created_at, t.expires_at, t.used_at,
+_COLUMNS: Final = """t.id, t.tenant, n.name, t.kind, t.name, t.read_only, t.uid, t.gid, t.path, t.parent, t.created_at, t.expires_at, t.used_at,
     case when t.revoked_at is not null then 'revoked' when t.expires_at <= now() then 'expired'
         when t.kind = 'link' and t.used_at is not null then 'spent' else 'good' end"""
 _TOKEN: Final = (
-    "int8", "int8", "text", "text", "text", "bool", "int8", "int8", "int8", "timestamptz", "timestamptz", "timestamptz", "text",
+    "int8", "int8", "text", "text", "text", "bool", "int8", "int8", "bytea", "int8", "timestamptz", "timestamptz", "timestamptz", "text",
 )  # fmt: skip
 
-# $8: what it came from, beyond whose end it does not last, a link's aside; $9: seconds from now.
+# $9: what it came from, beyond whose end it does not last, a link's aside; $10: seconds from now.
 CREATE = Statement(
     "token.create",
-    """insert into token (tenant, hash, kind, name, read_only, uid, gid, parent, expires_at)
-    values ($1, $2, $3, $4, $5, $6, $7, $8, least(now() + $9 * interval '1 second', (select p.expires_at from token p where p.id = $8 and p.kind <> 'link')))
+    """insert into token (tenant, hash, kind, name, read_only, uid, gid, path, parent, expires_at)
+    values ($1, $2, $3, $4, $5, $6, $7, $8, $9,
+        least(now() + $10 * interval '1 second', (select p.expires_at from token p where p.id = $9 and p.kind <> 'link')))
     returning id, expires_at""",
-    ("int8", "bytea", "text", "text", "bool", "int8", "int8", "int8", "int8"),
+    ("int8", "bytea", "text", "text", "bool", "int8", "int8", "bytea", "int8", "int8"),
     ("int8", "timestamptz"),
 )
 # All rows of a secret, locked: of two who come with one link, the second sees it spent.

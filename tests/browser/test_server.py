@@ -137,7 +137,7 @@ def test_health(server: Server) -> None:
     answer = server.ask("GET", "/health")
     assert answer.status == 200
     told = answer.json
-    assert told.pop("version") and told == {"status": "ok", "database": True, "schema": 6}
+    assert told.pop("version") and told == {"status": "ok", "database": True, "schema": 7}
 
 
 # --- the gateway

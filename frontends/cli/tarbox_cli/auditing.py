@@ -200,7 +200,7 @@ def _about(operation: str, metadata: dict[str, Any]) -> str:
             return f"{name} ({layer})" if name else layer
         case "token_create" | "token_revoke" | "token_use" | "token_refused":
             known = [f"token {metadata['token']}"] if "token" in metadata else []
-            return ", ".join([*known, *(str(metadata[key]) for key in ("reason", "name", "origin", "peer") if metadata.get(key))])
+            return ", ".join([*known, *(str(metadata[key]) for key in ("reason", "name", "verb", "path", "origin", "peer") if metadata.get(key))])
         case "layer_describe":
             return layer
         case _:
