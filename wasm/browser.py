@@ -32,7 +32,7 @@ PYODIDE: Final = MODULES / "pyodide"
 MANIFEST: Final = "manifest.json"  # what it was built from, the sha256 of each file, and what the entries are called
 
 # Of the page: what esbuild begins at, by the name that the manifest has for it.
-ENTRIES: Final = {"worker": "worker/worker.js", "page": "ui/main.js", "style": "ui/style.css"}
+ENTRIES: Final = {"worker": "worker/worker.js", "verbs": "worker/verbs.js", "page": "ui/main.js", "style": "ui/style.css"}
 DOCUMENT: Final = "index.html"  # of which {entry} is what an entry is called
 # Of the core: what runs in a page. Its other drivers need sockets, its interface for programs those drivers.
 PACKAGES: Final = {"tarbox_core": ROOT / "tarbox_core", "tarbox_worker": BROWSER / "tarbox_worker"}

@@ -90,7 +90,7 @@ export class Actions {
     const wanted = paths.filter((path) => parentOf(path) !== folder && !within(folder, path));
     if (!wanted.length) return;
     const moved = [];
-    const collisions = new Collisions(wanted.length > 1);
+    const collisions = new Collisions(wanted.length > 1, this.explorer.whole);
     await this.#try(`Moving to ${folder}`, async () => {
       for (const source of wanted) {
         const rename = (name, replace) => this.client.told("rename", { source, target: join(folder, name), replace });
@@ -111,7 +111,7 @@ export class Actions {
 
   async copyTo(paths, folder, layer) {
     const made = [];
-    const collisions = new Collisions(paths.length > 1);
+    const collisions = new Collisions(paths.length > 1, this.explorer.whole);
     await this.transfers.run(`Copying ${count(paths.length, "item")}`, async (job) => {
       for (const source of paths) {
         const attempt = (name, replace) => this.client.told("copy", { source, target: join(folder, name), layer, replace }, job);

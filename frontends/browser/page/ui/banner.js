@@ -1,7 +1,7 @@
 // Lines across the page: that the connection is lost, and that what is seen is the past.
 
 import { h, present } from "./dom.js";
-import { fullTime, layerName } from "./format.js";
+import { fullTime, layerName, sentence } from "./format.js";
 
 export class Banners {
   #timer;
@@ -14,7 +14,8 @@ export class Banners {
     this.element = h("div.banners", {}, this.connection, this.past);
   }
 
-  connected(state) {
+  // `message`: why it is refused.
+  connected(state, message) {
     clearTimeout(this.#timer);
     const { hidden } = this.connection;
     this.connection.dataset.state = state;
@@ -22,7 +23,7 @@ export class Banners {
       this.connection.textContent = "Connected again.";
       this.#timer = setTimeout(() => (this.connection.hidden = true), hidden ? 0 : 2000);
     } else {
-      this.connection.textContent = state === "lost" ? "The connection is lost. Trying again; nothing you edit is lost." : "This session has ended.";
+      this.connection.textContent = state === "lost" ? "The connection is lost. Trying again; nothing you edit is lost." : sentence(message);
       this.connection.hidden = false;
     }
   }

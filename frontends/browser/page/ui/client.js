@@ -13,11 +13,20 @@ export class Client {
   #waiting = new Map();
   #listeners = new Map();
   #last = 0;
+  #over = new AbortController();
 
   constructor(address) {
     this.#worker = new Worker(address, { type: "module" });
     this.#worker.onmessage = ({ data }) => this.#received(data);
     this.#worker.onerror = () => this.#tell("broken", { message: "the worker could not be started" });
+    const wake = () => document.visibilityState === "visible" && this.#worker.postMessage({ wake: true });
+    document.addEventListener("visibilitychange", wake, { signal: this.#over.signal });
+  }
+
+  // What is asked is not answered any more.
+  end() {
+    this.#over.abort();
+    this.#worker.terminate();
   }
 
   // A verb's answer: {result, data, file}. `more`: `data` (an ArrayBuffer, which is given away) or `file` that go along, `signal` that

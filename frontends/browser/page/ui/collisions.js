@@ -7,9 +7,9 @@ export class Collisions {
   #answer = null;
   #asking = Promise.resolve(); // one question at a time
 
-  // `many`: whether others may follow, for which the answer may hold, too.
-  constructor(many) {
-    this.many = many;
+  // `many`: whether others may follow, for which the answer may hold, too; `whole`: whether the user has the layers.
+  constructor(many, whole) {
+    Object.assign(this, { many, whole });
   }
 
   // Do `attempt(name, replace)`; where the name is taken, what the user chooses. The name it has got; null where it was skipped.
@@ -27,7 +27,7 @@ export class Collisions {
   async #ask(name) {
     const answer = await question({
       title: `“${name}” is there already`,
-      text: "What is replaced stays in the layers that have it.",
+      text: this.whole ? "What is replaced stays in the layers that have it." : "What is replaced cannot be brought back from here.",
       mark: this.many ? { label: "The same for all others" } : undefined,
       choices: [
         { label: "Skip", value: "skip", kind: "quiet" },

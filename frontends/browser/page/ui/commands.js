@@ -110,7 +110,7 @@ export class Commands {
 
   #forEntry(entry) {
     const { explorer } = this;
-    const { writable, mayWrite, place, actions, panel } = explorer;
+    const { writable, mayWrite, whole, place, actions, panel } = explorer;
     const one = this.#entries.length === 1;
     const inside = writable && one && entry.kind === "directory" && actions.clipboard;
     const path = join(place.path, entry.name);
@@ -129,8 +129,8 @@ export class Commands {
       writable && { label: "Delete", icon: "trash", keys: "Del", danger: true, run: () => this.do("remove") },
       mayWrite && place.layer && { label: "Restore", icon: "restore", run: () => this.do("restore") },
       one && LINE,
-      one && { label: "History", icon: "clock", run: about("history") },
-      one && { label: "Audit", icon: "layers", run: about("audit") },
+      one && whole && { label: "History", icon: "clock", run: about("history") },
+      one && whole && { label: "Audit", icon: "layers", run: about("audit") },
       one && { label: "Properties", icon: "info", run: about("properties") },
     ];
   }
@@ -145,7 +145,7 @@ export class Commands {
       writable && actions.clipboard && { label: "Paste", icon: "paste", keys: "Ctrl+V", run: () => this.do("paste") },
       writable && LINE,
       { label: "Download as zip", icon: "download", run: () => actions.download(explorer.list.entries, place.path) },
-      { label: "Compare layers", icon: "diff", run: () => openChanges(explorer) },
+      explorer.whole && { label: "Compare layers", icon: "diff", run: () => openChanges(explorer) },
       { label: "Properties", icon: "info", run: () => panel.show("properties") },
     ];
   }

@@ -2,14 +2,15 @@
 
 import { h } from "./dom.js";
 import { icon } from "./icons.js";
-import { resolved } from "./paths.js";
+import { nameOf, resolved, within } from "./paths.js";
 
 export class Crumbs {
-  #path = "/";
+  #path;
 
-  // `go(path)`
-  constructor(go) {
-    this.go = go;
+  // `top`: above which nothing is shown; `go(path)`
+  constructor(top, go) {
+    Object.assign(this, { top, go });
+    this.#path = top;
     this.parts = h("ol.parts", {});
     this.input = h("input", { type: "text", "aria-label": "Path", spellcheck: "false", autocomplete: "off", hidden: true });
     this.pencil = h(
@@ -36,17 +37,27 @@ export class Crumbs {
 
   show(path) {
     this.#path = path;
-    const names = path === "/" ? [] : path.slice(1).split("/");
-    const crumbs = ["", ...names].map((name, at) => {
-      const here = `/${names.slice(0, at).join("/")}`;
-      const last = at === names.length;
-      const words = at ? name : icon("archive");
-      const button = h("button", { type: "button", "data-path": here, "aria-current": last ? "page" : null, onclick: () => this.go(here) }, words);
-      if (!at) button.setAttribute("aria-label", "Root");
-      return h("li", {}, at > 0 && icon("chevron"), button);
+    const { top } = this;
+    const crumbs = this.#trail(path).map(({ here, name }) => {
+      const first = here === top;
+      const words = first ? [icon("archive"), nameOf(top)] : name;
+      const marks = { "data-path": here, "aria-current": here === path ? "page" : null, title: first && top !== "/" ? top : null };
+      const button = h("button", { type: "button", ...marks, onclick: () => this.go(here) }, words);
+      if (first && top === "/") button.setAttribute("aria-label", "Root");
+      return h("li", {}, !first && icon("chevron"), button);
     });
     this.parts.replaceChildren(...crumbs);
     this.parts.scrollLeft = this.parts.scrollWidth;
+  }
+
+  // From the top to a path: what each part is called, and where it is. A path that is elsewhere is one part.
+  #trail(path) {
+    const { top } = this;
+    if (!within(path, top)) return [{ here: top }, { here: path, name: path }];
+    const names = path.split("/").slice(top === "/" ? 1 : top.split("/").length);
+    const above = top === "/" ? "" : top;
+    const below = names.filter(Boolean).map((name, at) => ({ here: `${above}/${names.slice(0, at + 1).join("/")}`, name }));
+    return [{ here: top }, ...below];
   }
 
   edit() {

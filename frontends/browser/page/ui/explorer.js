@@ -7,7 +7,7 @@ import { bindKeys } from "./keys.js";
 import { Commands } from "./commands.js";
 import { Crumbs } from "./crumbs.js";
 import { Drafts } from "./drafts.js";
-import { settled } from "./dom.js";
+import { h, settled } from "./dom.js";
 import { count, size } from "./format.js";
 import { join, nameOf, parentOf, within } from "./paths.js";
 import { layOut } from "./layout.js";
@@ -24,7 +24,7 @@ import { Tree } from "./tree.js";
 const SOON = 150; // ms in which changes by others are gathered
 
 export class Explorer {
-  place = { path: "/", layer: null, branch: null }; // `path`: of the folder
+  place; // {path, layer, branch}, of the folder
   layers = []; // as they were told last
   folder = null; // its attributes
   #file = null; // the path of the one that is open
@@ -35,12 +35,14 @@ export class Explorer {
   constructor(client, tenant, tenants) {
     this.client = client;
     this.tenant = tenant;
+    this.top = tenant.path ?? "/"; // above which a token opens nothing
+    this.place = { path: this.top, layer: null, branch: null };
     this.toasts = new Toasts();
     this.transfers = new Transfers(this.toasts);
     this.drafts = new Drafts(tenant.name);
     this.actions = new Actions(this);
-    this.crumbs = new Crumbs((path) => this.go(path));
-    this.tree = new Tree(client, { go: (path) => this.go(path) });
+    this.crumbs = new Crumbs(this.top, (path) => this.go(path));
+    this.tree = new Tree(client, this.top, { go: (path) => this.go(path) });
     this.list = new List({ open: (entry) => this.open(entry), select: () => this.#selected(), menu: (...where) => this.commands.menu(...where) });
     this.commands = new Commands(this);
     this.panel = new Panel(this);
@@ -57,7 +59,7 @@ export class Explorer {
     this.refreshSoon = settled(SOON, () => this.refresh());
     this.treeSoon = settled(SOON, () => this.tree.refresh());
     client.on("changed", (what) => this.#changed(what));
-    addEventListener("popstate", () => this.#visit(readPlace(), {}));
+    addEventListener("popstate", () => this.#visit(this.#addressed(), {}));
     addEventListener("beforeunload", (event) => {
       if (this.stage.paper?.dirty || this.transfers.busy) event.preventDefault();
     });
@@ -68,7 +70,19 @@ export class Explorer {
   }
 
   get writable() {
-    return this.mayWrite && this.place.layer === null;
+    return this.mayWrite && this.place.layer === null && within(this.place.path, this.top);
+  }
+
+  // Whether the whole tenant is opened. Who has a path alone has no layers, branches, or records.
+  get whole() {
+    return !this.tenant.path;
+  }
+
+  // The folder above, where it is opened; from outside back to the top.
+  get above() {
+    const { path } = this.place;
+    if (path === this.top) return null;
+    return within(path, this.top) ? parentOf(path) : this.top;
   }
 
   // The layer that is seen, where it is not now.
@@ -79,7 +93,7 @@ export class Explorer {
   // --- going about
 
   async begin() {
-    const place = readPlace();
+    const place = this.#addressed();
     if (place.branch && place.branch !== this.tenant.head) {
       try {
         await this.client.told("enter", { branch: place.branch });
@@ -91,6 +105,16 @@ export class Explorer {
     }
     await this.#visit(place, { again: true });
     this.list.focus();
+  }
+
+  // Where the address leads.
+  #addressed() {
+    const place = readPlace(this.top);
+    if (this.whole || !(place.layer || place.branch)) return place;
+    this.toasts.tell(`This token is for ${this.top} as it is now: it opens no layers and no branches`);
+    const now = { ...place, layer: null, branch: null };
+    writePlace(now, true);
+    return now;
   }
 
   // To a path, a folder or a file; in the same layer unless another is named.
@@ -159,14 +183,13 @@ export class Explorer {
       });
     } catch (error) {
       if (signal.aborted) return;
-      if (error.code === "ENOTDIR" && place.path !== "/") {
+      if (error.code === "ENOTDIR" && place.path !== this.top) {
         await this.#visit({ ...place, path: parentOf(place.path) }, { select: [nameOf(place.path)] });
         await this.#openFile(place.path, { again: again || write });
         return;
       }
       this.folder = null;
-      this.#failed = true;
-      this.list.show([], { note: error.message });
+      this.#unread(error);
       this.#arrived(before, []);
     } finally {
       if (!signal.aborted) this.layout.busy(false);
@@ -273,9 +296,15 @@ export class Explorer {
       });
     } catch (error) {
       if (signal.aborted || error.code === "cancelled") return;
-      this.#failed = true;
-      this.list.show([], { note: error.message });
+      this.#unread(error);
     }
+  }
+
+  // The folder cannot be read: why, and the way back where it is not ours.
+  #unread(error) {
+    const lead = () => h("button", { type: "button", onclick: () => this.go(this.top) }, `Go to ${this.top}`);
+    this.#failed = true;
+    this.list.show([], { note: [h("p", {}, error.message), ...(within(this.place.path, this.top) ? [] : [lead()])] });
   }
 
   // We changed what is in these folders.

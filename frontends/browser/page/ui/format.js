@@ -12,6 +12,11 @@ export function count(value, one, many = `${one}s`) {
   return `${number.format(value)} ${value === 1 ? one : many}`;
 }
 
+// Words of an error as they stand alone.
+export function sentence(words) {
+  return `${words[0].toUpperCase()}${words.slice(1)}.`;
+}
+
 export function size(bytes) {
   if (bytes < 1024) return count(bytes, "byte");
   const power = Math.min(UNITS.length - 1, Math.floor(Math.log2(bytes) / 10));

@@ -2,7 +2,6 @@
 
 import { takesText } from "./dom.js";
 import { openHelp } from "./help.js";
-import { parentOf } from "./paths.js";
 
 export function bindKeys(explorer) {
   document.addEventListener("keydown", (event) => {
@@ -22,7 +21,7 @@ export function bindKeys(explorer) {
 const inTree = (event) => event.target.closest(".tree") !== null;
 const inList = (event) => event.target === document.body || event.target.closest(".list .rows") !== null;
 
-const up = (explorer) => explorer.place.path !== "/" && explorer.go(parentOf(explorer.place.path));
+const up = (explorer) => explorer.above !== null && explorer.go(explorer.above);
 const close = (explorer) => explorer.closeFile();
 const path = (explorer) => explorer.crumbs.edit();
 

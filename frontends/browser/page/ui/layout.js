@@ -11,6 +11,7 @@ export function layOut(explorer, tenants) {
   const { crumbs, tree, list, commands, panel, stage, banners, transfers, toasts, tenant } = explorer;
   const tool = (words, name, run, kind = "") =>
     h(`button.plain${kind}`, { type: "button", "aria-label": words, title: words, onclick: run }, icon(name));
+  const { top, whole } = explorer;
   const branch = h(
     "button.branch-name",
     { type: "button", title: "Layers and branches", onclick: () => panel.toggle("layers") },
@@ -36,7 +37,7 @@ export function layOut(explorer, tenants) {
       "div.tools",
       {},
       tool("Search (/)", "search", () => explorer.search()),
-      branch,
+      whole && branch,
       tool("Details", "panel", () => panel.toggle("preview")),
       more,
     ),
@@ -44,9 +45,10 @@ export function layOut(explorer, tenants) {
   const veil = h("div.veil", { onclick: () => open(false) });
   const side = h("nav.side", { "aria-label": "Folders" }, tree.element);
   const status = h("span", { role: "status" });
+  const alone = !whole && h("span.tag.scope", { title: `This token is for ${top} alone` }, `only ${top}`);
   const readOnly = tenant.readOnly && h("span.tag", {}, "read-only");
   const bar = h("div.bar", { role: "progressbar", "aria-label": "Reading", hidden: true });
-  const middle = h("main", {}, commands.element, bar, list.element, h("footer.status", {}, status, readOnly), stage.element);
+  const middle = h("main", {}, commands.element, bar, list.element, h("footer.status", {}, status, alone, readOnly), stage.element);
   const element = h(
     "div.explorer",
     {},

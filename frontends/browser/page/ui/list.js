@@ -46,12 +46,12 @@ export class List {
     this.#mark();
   }
 
-  // Show entries. `keep`: it is the same folder, which changed.
+  // Show entries. `keep`: it is the same folder, which changed; `note`: text or elements over it.
   show(entries, { keep = false, note = "" } = {}) {
     this.entries = sorted(entries, this.#order);
     this.rows.count = entries.length;
     this.selection.renew(this.entries, keep);
-    this.note.textContent = note;
+    this.note.replaceChildren(...[note].flat());
     if (!keep) this.rows.element.scrollTop = 0;
     this.#changed();
   }
@@ -189,7 +189,7 @@ export class List {
   #sort(order) {
     this.#order = order;
     this.#mark();
-    this.show(this.entries, { keep: true, note: this.note.textContent });
+    this.show(this.entries, { keep: true, note: [...this.note.childNodes] });
   }
 
   #mark() {

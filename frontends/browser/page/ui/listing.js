@@ -27,7 +27,17 @@ export function sorted(entries, { by, down }) {
 }
 
 // Read a whole directory; `show(folder, entries, whole)` after each part, with all entries until then. Nothing comes after `signal`.
-export async function readFolder(client, path, layer, signal, show) {
+export async function readFolder(...asked) {
+  for (;;) {
+    try {
+      return await readOnce(...asked);
+    } catch (error) {
+      if (error.code !== "stale") throw error; // else it begins anew
+    }
+  }
+}
+
+async function readOnce(client, path, layer, signal, show) {
   let entries = [];
   let answer = await client.told("list", { path, layer, limit: FIRST }, { signal });
   const folder = answer;

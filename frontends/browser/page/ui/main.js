@@ -1,38 +1,53 @@
-// Where the page begins: the worker starts while the session is looked for.
+// Where the page begins: the worker starts while the session is looked for. A token with a path wants another one, for which the server
+// runs the verbs.
 
 import { admitted, askForLink } from "./session.js";
 import { applyTheme } from "./theme.js";
 import { Client } from "./client.js";
 import { Explorer } from "./explorer.js";
+import { sentence } from "./format.js";
 
 applyTheme();
-const client = new Client(document.querySelector("meta[name=tarbox-worker]").content);
 const welcome = document.querySelector("#welcome");
 const trouble = (words) => (welcome.querySelector("p").textContent = words);
-client.on("broken", ({ message }) => trouble(`The explorer could not start: ${message}`));
 
-function gateway(name) {
-  return `${location.origin.replace(/^http/, "ws")}/gateway/${encodeURIComponent(name)}`;
+// The client of a worker, by what the document calls it.
+function start(worker) {
+  const client = new Client(document.querySelector(`meta[name=tarbox-${worker}]`).content);
+  client.on("broken", ({ message }) => trouble(`The explorer could not start: ${message}`));
+  return client;
 }
+
+const addressOf = (name) => `/t/${encodeURIComponent(name)}`;
 
 function chosen(tenants) {
   const wanted = decodeURIComponent(/^\/t\/([^/]+)/.exec(location.pathname)?.[1] ?? "");
-  const { name } = tenants.find((each) => each.name === wanted) ?? tenants[0];
-  if (name !== wanted) history.replaceState(null, "", `/t/${encodeURIComponent(name)}${wanted ? "" : location.hash}`);
-  return name;
+  const tenant = tenants.find((each) => each.name === wanted) ?? tenants[0];
+  if (tenant.name !== wanted) history.replaceState(null, "", `${addressOf(tenant.name)}${wanted ? "" : location.hash}`);
+  return tenant;
 }
 
 async function begin() {
+  let client = start("worker");
   const tenants = await admitted();
-  const name = chosen(tenants);
+  const { name, path = null } = chosen(tenants);
+  if (path !== null) {
+    client.end();
+    client = start("verbs");
+  }
+  const url = `${location.origin.replace(/^http/, "ws")}/${path === null ? "gateway" : "verbs"}/${encodeURIComponent(name)}`;
   let explorer;
-  client.on("connection", async ({ state }) => {
-    explorer?.banners.connected(state);
+  client.on("connection", async ({ state, message }) => {
+    explorer?.banners.connected(state, message);
     if (state !== "refused") return;
-    await askForLink("This session has ended. What you edit is still here.");
-    client.told("open", { url: gateway(name) }).catch((error) => explorer?.toasts.failed("Connecting", error));
+    const others = await askForLink(`${sentence(message)} What you edit is still here.`);
+    if (others.some((each) => each.name === name && (each.path ?? null) === path)) {
+      client.told("open", { url }).catch((error) => explorer?.toasts.failed("Connecting", error));
+    } else {
+      location.assign(addressOf(others[0].name)); // it opens something else
+    }
   });
-  const tenant = await client.told("open", { url: gateway(name) });
+  const tenant = await client.told("open", { url });
   explorer = new Explorer(client, tenant, tenants);
   welcome.remove();
   document.body.prepend(explorer.element);

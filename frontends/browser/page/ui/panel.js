@@ -14,6 +14,7 @@ const TABS = [
   ["history", "History", showHistory],
   ["audit", "Audit", showAudit],
 ];
+const OF_LAYERS = new Set(["history", "audit"]); // not for a token with a path
 const KEY = "tarbox-panel";
 
 export class Panel {
@@ -25,7 +26,8 @@ export class Panel {
     this.explorer = explorer;
     this.timeline = new Timeline(explorer);
     this.title = h("h2", {});
-    this.tabs = TABS.map(([name, label]) =>
+    this.kinds = TABS.filter(([name]) => explorer.whole || !OF_LAYERS.has(name));
+    this.tabs = this.kinds.map(([name, label]) =>
       h("button", { type: "button", role: "tab", id: `tab-${name}`, "aria-controls": "tabpanel", onclick: () => this.show(name) }, label),
     );
     this.tablist = h(
@@ -79,7 +81,7 @@ export class Panel {
     const layers = this.#tab === "layers";
     this.tablist.hidden = layers;
     this.element.dataset.tab = this.#tab;
-    for (const [at, [name]] of TABS.entries()) {
+    for (const [at, [name]] of this.kinds.entries()) {
       this.tabs[at].setAttribute("aria-selected", String(name === this.#tab));
       this.tabs[at].tabIndex = name === this.#tab ? 0 : -1;
     }

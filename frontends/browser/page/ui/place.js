@@ -2,10 +2,12 @@
 
 import { decode, encode, resolved } from "./paths.js";
 
-export function readPlace() {
-  const [path, words = ""] = location.hash.slice(1).split("?");
+// `top`: where an address without a path is.
+export function readPlace(top) {
+  const [address, words = ""] = location.hash.slice(1).split("?");
   const more = new URLSearchParams(words);
-  return { path: resolved(decode(path), "/"), layer: more.get("layer"), branch: more.get("branch") };
+  const path = resolved(decode(address), "/");
+  return { path: path === "/" ? top : path, layer: more.get("layer"), branch: more.get("branch") };
 }
 
 function addressOf({ path, layer, branch }) {

@@ -8,10 +8,7 @@ const MAY = ["Read", "Write", "Run"];
 
 export async function showProperties(element, explorer, path, entry) {
   const { layer } = explorer.place;
-  const { layers } = await explorer.client.told("layers");
   const told = await explorer.client.told("stat", { path, layer, follow: false });
-  const written = layers.find(({ stamp }) => stamp === told.layer);
-  const changed = written ? layerName(written) : "a layer that is gone";
   const rows = [
     ["Path", path],
     ["Kind", kindOf({ ...told, name: entry.name })],
@@ -23,7 +20,7 @@ export async function showProperties(element, explorer, path, entry) {
     ["Read", fullTime(told.atime)],
     ["Links", String(told.links)],
     ["Inode", told.ino],
-    ["Layer", changed],
+    ["Layer", explorer.whole ? await layerOf(explorer.client, told.layer) : null],
   ];
   const list = h(
     "dl.properties",
@@ -31,6 +28,13 @@ export async function showProperties(element, explorer, path, entry) {
     rows.filter(([, value]) => value).map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]),
   );
   element.append(list, rightsForm(explorer, path, told));
+}
+
+// What the layer is called that has a stamp.
+async function layerOf(client, stamp) {
+  const { layers } = await client.told("layers");
+  const found = layers.find((layer) => layer.stamp === stamp);
+  return found ? layerName(found) : "a layer that is gone";
 }
 
 function rightsForm(explorer, path, told) {

@@ -50,16 +50,22 @@ export function openSearch(client, { path, layer }, choose) {
     finds.append(option);
   }
 
+  function clear() {
+    finds.replaceChildren();
+    at = -1;
+  }
+
   const begin = settled(PAUSE, async () => {
     stop.abort();
     const { signal } = (stop = new AbortController());
     const words = input.value.trim();
-    finds.replaceChildren();
-    at = -1;
+    clear();
     if (!words) return;
     state.textContent = "Searching…";
     const tell = ({ event, entries }) => {
-      if (event !== "found" || signal.aborted) return;
+      if (signal.aborted) return;
+      if (event === "again") clear();
+      if (event !== "found") return;
       for (const entry of entries) add(entry);
       if (at < 0) mark(0);
     };

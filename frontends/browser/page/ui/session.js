@@ -10,7 +10,7 @@ const REASONS = {
   unknown: "The server does not know this token.",
 };
 
-// The tenants that a session opens: [{name, read_only, expires_at}].
+// The tenants that a session opens: [{name, read_only, expires_at, path}], of which a path is null or what alone is opened of it.
 export async function admitted() {
   const secret = secretOf(location.hash);
   if (secret) {

@@ -10,12 +10,12 @@ const SHOWN = 2000; // folders of one folder
 export class Tree {
   #nodes = new Map(); // by path: {item, row, group, level, open, leaf, ino}
   #layer = null;
-  #path = "/";
+  #path;
 
-  // `on`: go(path)
-  constructor(client, on) {
-    this.client = client;
-    this.on = on;
+  // `top`: the path of its root; `on`: go(path)
+  constructor(client, top, on) {
+    Object.assign(this, { client, top, on });
+    this.#path = top;
     this.element = h("ul.tree", { role: "tree", "aria-label": "Folders" });
     this.element.addEventListener("click", (event) => this.#clicked(event));
     this.element.addEventListener("keydown", (event) => this.#key(event));
@@ -27,11 +27,12 @@ export class Tree {
     if (layer !== this.#layer || !this.#nodes.size) {
       this.#layer = layer;
       this.#nodes.clear();
-      this.element.replaceChildren(this.#node("/", 1));
-      await this.#open("/");
+      this.element.replaceChildren(this.#node(this.top, 1));
+      await this.#open(this.top);
     }
-    const names = path.slice(1).split("/");
-    for (let at = 1; at < names.length; at++) await this.#open(`/${names.slice(0, at).join("/")}`);
+    const names = within(path, this.top) ? path.split("/") : [];
+    const first = this.top === "/" ? 2 : this.top.split("/").length + 1;
+    for (let at = first; at < names.length; at++) await this.#open(names.slice(0, at).join("/"));
     if (path === this.#path) this.#mark();
   }
 
@@ -53,19 +54,20 @@ export class Tree {
   }
 
   #node(path, level) {
+    const name = nameOf(path) || "Root";
     const twist = h("span.twist", {}, icon("chevron"));
     const row = h(
       "div.branch",
       { "data-path": path },
       twist,
-      icon(path === "/" ? "archive" : "folder"),
-      h("span.name", {}, path === "/" ? "Root" : nameOf(path)),
+      icon(path === this.top ? "archive" : "folder"),
+      h("span.name", {}, name),
     );
     row.style.paddingLeft = `${(level - 1) * 16 + 8}px`;
     const group = h("ul", { role: "group", hidden: true });
     const item = h(
       "li",
-      { role: "treeitem", "aria-expanded": "false", "aria-level": level, tabindex: "-1", "aria-label": path === "/" ? "Root" : nameOf(path) },
+      { role: "treeitem", "aria-expanded": "false", "aria-level": level, tabindex: "-1", "aria-label": name },
       row,
       group,
     );
@@ -129,7 +131,7 @@ export class Tree {
       item.tabIndex = -1;
     }
     let path = this.#path;
-    while (!this.#nodes.has(path)) path = parentOf(path);
+    while (!this.#nodes.has(path)) path = path === "/" ? this.top : parentOf(path);
     const { item, row } = this.#nodes.get(path);
     item.tabIndex = 0;
     if (path === this.#path) item.setAttribute("aria-selected", "true");
@@ -160,7 +162,7 @@ export class Tree {
     else if (event.key === "ArrowRight" && !open) this.#open(path);
     else if (event.key === "ArrowRight" && !leaf) shown[at + 1]?.focus();
     else if (event.key === "ArrowLeft" && open && !leaf) this.#close(path);
-    else if (event.key === "ArrowLeft" && path !== "/") this.#nodes.get(parentOf(path)).item.focus();
+    else if (event.key === "ArrowLeft" && path !== this.top) this.#nodes.get(parentOf(path)).item.focus();
     else if (event.key === "Enter" || event.key === " ") this.on.go(path);
     else return;
     event.preventDefault();

@@ -45,7 +45,7 @@ export function chosen(input) {
 }
 
 // Put all into a folder; the names at its top that are there then.
-export async function upload({ client, transfers }, { files, folders }, into) {
+export async function upload({ client, explorer, transfers }, { files, folders }, into) {
   const names = new Set();
   const label = files.length === 1 ? `Uploading ${files[0].file.name}` : `Uploading ${count(files.length, "file")}`;
   await transfers.run(label, async (job) => {
@@ -55,7 +55,7 @@ export async function upload({ client, transfers }, { files, folders }, into) {
     }
     const total = files.reduce((sum, { file }) => sum + file.size, 0);
     const done = new Map();
-    const collisions = new Collisions(files.length > 1);
+    const collisions = new Collisions(files.length > 1, explorer.whole);
 
     async function put({ path, file }) {
       const folder = path.includes("/") ? join(into, parentOf(path)) : into;
