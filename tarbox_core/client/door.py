@@ -37,6 +37,7 @@ POOL_SIZE: Final = 4
 CONNECTION_TIMEOUT: Final = 30.0
 RESTED: Final = 10.0  # seconds after which this process may be a copy of another
 UMASK: Final = 0o022
+ID_MAX: Final = (1 << 32) - 2  # of a user or group; -1 stands for none
 _NEVER: Final = 1 << 62  # records at once: each visit writes its own
 
 
@@ -95,12 +96,17 @@ def plan(
     At most `pool_size` connections, made when needed, for which threads wait `connection_timeout` seconds. `block_cache`:
     bytes of content kept in memory.
 
-    Raises ConnectError, SchemaError, TenantError, each with a line that says what to do.
+    Raises ConnectError, SchemaError, TenantError, each with a line that says what to do; TypeError, ValueError.
     """
     named = url or os.environ.get("TARBOX_DATABASE_URL") or os.environ.get("DATABASE_URL")
     who = tenant or os.environ.get("TARBOX_TENANT")
     if not who:
         raise TenantError("no tenant is named: pass tenant=, or set TARBOX_TENANT")
+    if named is not None and not isinstance(named, str):
+        raise TypeError(f"url: a str is wanted, not {type(named).__name__}")
+    for what, number in (("uid", uid), ("gid", gid)):
+        if number is not None and not 0 <= number <= ID_MAX:
+            raise ValueError(f"{what}: {number} is no user or group")
     own = os.getuid() if hasattr(os, "getuid") else 0, os.getgid() if hasattr(os, "getgid") else 0
     user = own[0] if uid is None else uid
     group = gid if gid is not None else own[1] if uid is None else uid

@@ -58,9 +58,9 @@ def opened(v: Visit, path: bytes, mode: Mode, bits: int = NEW_FILE) -> Op[FileHa
                     raise
             else:
                 return (yield from _there(v, attr, mode))
+        parent, name = yield from v.place(path, errno.EEXIST if mode.exclusive else errno.EISDIR)
         if path.endswith(b"/"):
-            raise FsError(errno.EISDIR if path.strip(b"/") else errno.EEXIST, path)
-        parent, name = yield from v.place(path)
+            raise FsError(errno.EISDIR, path)
         try:
             _, handle = yield from within(v.fs.create(v.caller, parent, name, v.mode(bits), exclusive=mode.exclusive))
         except FsError as error:

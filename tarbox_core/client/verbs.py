@@ -61,6 +61,8 @@ def _kind(v: Visit, path: Path, follow: bool = True) -> Op[int]:
     """The type bits of what is there, 0 for nothing."""
     try:
         attr = yield from v.attr(absolute(path), follow=follow)
+    except ValueError:  # which nothing can be called
+        return 0
     except FsError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG):
             return 0
@@ -238,16 +240,8 @@ def copy(v: Visit, src: Path, dst: Path) -> Op[None]:
 def mkdir(v: Visit, path: Path, mode: int = NEW_FOLDER) -> Op[None]:
     """A new directory, its mode less the umask."""
     with naming(path):
-        where = yield from v.place(_new(path))
+        where = yield from v.place(absolute(path), errno.EEXIST)
         yield from v.fs.mkdir(v.caller, *where, v.mode(mode))
-
-
-def _new(path: Path) -> bytes:
-    """A path to be made; the root is there already."""
-    raw = absolute(path)
-    if raw and not raw.strip(b"/"):
-        raise FsError(errno.EEXIST, raw)
-    return raw
 
 
 @changes
@@ -264,16 +258,18 @@ def makedirs(v: Visit, path: Path, mode: int = NEW_FOLDER, exist_ok: bool = Fals
                 if error.errno != errno.ENOENT or not raw.strip(b"/"):
                     raise
             raw = raw.rstrip(b"/")
-            missing.append(raw)
-            raw = raw.rpartition(b"/")[0] or b"/"
+            before, _, last = raw.rpartition(b"/")
+            if last not in (b".", b".."):  # which are there when what is before them is
+                missing.append(raw)
+            raw = before or b"/"
         if not missing and not (exist_ok and attr.is_dir):
             raise FsError(errno.EEXIST, raw)
         for folder in reversed(missing):
-            where = yield from v.place(folder)
+            where = yield from v.place(folder, errno.EEXIST)
             try:
                 yield from within(v.fs.mkdir(v.caller, *where, v.mode(mode)))
             except FsError as error:
-                if error.errno != errno.EEXIST or (folder is missing[0] and not exist_ok):
+                if error.errno != errno.EEXIST or (folder is missing[0] and not (exist_ok and (yield from _kind(v, folder)) == modes.S_IFDIR)):
                     raise
 
 
@@ -281,7 +277,10 @@ def makedirs(v: Visit, path: Path, mode: int = NEW_FOLDER, exist_ok: bool = Fals
 def remove(v: Visit, path: Path) -> Op[None]:
     """Take away a name of anything but a directory."""
     with naming(path):
-        where = yield from v.place(absolute(path))
+        raw = absolute(path)
+        where = yield from v.place(raw, errno.EISDIR)
+        if raw.endswith(b"/"):
+            yield from v.require_folder(raw)
         yield from v.fs.unlink(v.caller, *where)
 
 
@@ -297,8 +296,11 @@ def rmdir(v: Visit, path: Path) -> Op[None]:
 def rename(v: Visit, src: Path, dst: Path) -> Op[None]:
     """Move what stands at `src` to `dst`, replacing a file or an empty directory that is there."""
     with naming(src, dst):
-        source = yield from v.place(absolute(src))
-        target = yield from v.place(absolute(dst))
+        old, new = absolute(src), absolute(dst)
+        source = yield from v.place(old, errno.EBUSY)
+        target = yield from v.place(new, errno.EBUSY)
+        if old.endswith(b"/") or new.endswith(b"/"):
+            yield from v.require_folder(old)
         yield from v.fs.rename(v.caller, *source, *target)
 
 
@@ -307,7 +309,7 @@ def symlink(v: Visit, target: Path, path: Path) -> Op[None]:
     """A symbolic link at `path`, which leads to `target` as it is written."""
     plain = given(target)
     with naming(target, path):
-        where = yield from v.place(absolute(path))
+        where = yield from v.free_place(absolute(path))
         yield from v.fs.symlink(v.caller, *where, plain.encode("utf-8", "surrogateescape") if isinstance(plain, str) else plain)
 
 
@@ -316,7 +318,7 @@ def link(v: Visit, src: Path, dst: Path) -> Op[None]:
     """Another name for a file."""
     with naming(src, dst):
         attr = yield from v.attr(absolute(src), follow=False)
-        where = yield from v.place(absolute(dst))
+        where = yield from v.free_place(absolute(dst))
         yield from v.fs.link(v.caller, attr.ino, *where)
 
 

@@ -7,6 +7,7 @@ itself. An open file keeps its visit.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
@@ -14,7 +15,7 @@ from tarbox_core import audit
 from tarbox_core import statements as sql
 from tarbox_core.control import ControlledFilesystem
 from tarbox_core.effects import Batch, Op
-from tarbox_core.errors import RetryableError
+from tarbox_core.errors import FsError, RetryableError
 from tarbox_core.session import Session
 from tarbox_core.types import Attr, Caller
 
@@ -40,10 +41,29 @@ class Visit(NamedTuple):
     def attr(self, path: bytes, *, follow: bool = True) -> Op[Attr]:
         return self.fs.resolve(self.caller, path, follow=follow)
 
-    def place(self, path: bytes) -> Op[tuple[int, bytes]]:
-        """The directory and the last name of a path that is to be made, moved or removed."""
+    def place(self, path: bytes, nameless: int = errno.EINVAL) -> Op[tuple[int, bytes]]:
+        """The directory and the last name of a path that is to be made, moved or removed. `nameless`: the error where the last is
+        no name of an entry, but "/", "." or ".."."""
+        before, _, last = path.rstrip(b"/").rpartition(b"/")
+        if path and last in (b"", b".", b".."):
+            yield from self.attr(before + b"/")
+            raise FsError(nameless, path)
         parent, name = yield from self.fs.resolve_parent(self.caller, path)
         return parent.ino, name
+
+    def free_place(self, path: bytes) -> Op[tuple[int, bytes]]:
+        """The same for something new that is no directory, which a path that ends in "/" cannot name."""
+        where = yield from self.place(path, errno.EEXIST)
+        if path.endswith(b"/"):
+            yield from self.attr(path.rstrip(b"/"), follow=False)
+            raise FsError(errno.EEXIST, path)
+        return where
+
+    def require_folder(self, path: bytes) -> Op[None]:
+        """ENOTDIR for what is no directory by itself, as a path that ends in "/" says."""
+        attr = yield from self.attr(path.rstrip(b"/"), follow=False)
+        if not attr.is_dir:
+            raise FsError(errno.ENOTDIR, path)
 
     def looking(self, op: Op[R]) -> Op[R]:
         """The operation, which begins anew where its first trip shows that the head stands elsewhere than this door took it to."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -40,6 +42,7 @@ def test_paths_are_str_bytes_and_pathlike_from_the_root(tree: Tree) -> None:
     assert tree.read_bytes("/\udcff\udcfe") == b"raw"
     with pytest.raises(ValueError, match="null byte"):
         tree.stat("/a\0b")
+    assert not tree.exists("/a\0b") and not tree.is_dir("\ud800")  # as by os.path
     with pytest.raises(FileNotFoundError):
         tree.stat("")
 
@@ -78,6 +81,61 @@ def test_failures_are_those_of_os(tree: Tree) -> None:
         error = raised.value
         assert (type(error), error.errno, error.filename, error.filename2) == (kind, number, name, other)
         assert error.strerror == os.strerror(number)
+
+
+ENDS = ("", "/", "/.", "/..")
+PLACES = tuple(place + end for place in ("/f", "/d", "/to-f", "/to-d", "/nowhere", "/new", "/f/x", "/new/x") for end in ENDS)
+ONE_PATH: dict[str, tuple[Callable[[Any], Any], Callable[[Tree, str], Any]]] = {
+    "exists": (os.path.exists, Tree.exists), "is_dir": (os.path.isdir, Tree.is_dir), "is_symlink": (os.path.islink, Tree.is_symlink),
+    "mkdir": (os.mkdir, Tree.mkdir), "remove": (os.remove, Tree.remove), "rmdir": (os.rmdir, Tree.rmdir),
+    "w": (lambda path: open(path, "w").close(), lambda tree, path: tree.open(path, "w").close()),
+    "x": (lambda path: open(path, "x").close(), lambda tree, path: tree.open(path, "x").close()),
+    "symlink": (lambda path: os.symlink("f", path), lambda tree, path: tree.symlink("f", path)),
+    "makedirs": (lambda path: os.makedirs(path, exist_ok=True), lambda tree, path: tree.makedirs(path, exist_ok=True)),
+}  # fmt: skip
+TWO_PATHS: dict[str, tuple[Callable[[Any, Any], Any], Callable[[Tree, str, str], Any]]] = {
+    "rename": (os.rename, Tree.rename), "link": (lambda old, new: os.link(old, new, follow_symlinks=False), Tree.link),
+}  # fmt: skip
+OTHERWISE = {  # refused for another of the reasons that there are
+    ("rmdir", "/d/.."), ("rmdir", "/to-d/.."), ("w", "/f/"), ("w", "/to-f/"), ("makedirs", "/f/"), ("makedirs", "/to-f/"), ("makedirs", "/nowhere/.."),
+    ("makedirs", "/nowhere/."),  # which os.makedirs takes to be made
+    *(("link", "/d", there) for there in ("/f", "/d", "/to-f", "/to-d", "/nowhere")),
+}  # fmt: skip
+
+
+def test_how_a_path_ends(tree: Tree, tmp_path: Path) -> None:
+    """"/", "." and ".." behind a name mean what they mean to the system, whatever the verb."""
+    folder = tmp_path / "r"
+    tree.makedirs("/r/d/e")
+    tree.write_text("/r/f", "x")
+    for target, name in (("f", "to-f"), ("d", "to-d"), ("no", "nowhere")):
+        tree.symlink(target, f"/r/{name}")
+    expected: Any = None
+
+    def outcome(work: Callable[[], Any], walk: Callable[[str], Any], top: str) -> Any:
+        try:
+            return work(), {f"{path.removeprefix(top)}/{name}" for path, folders, files in walk(top) for name in (*folders, *files)}
+        except OSError as error:
+            return errno.errorcode[error.errno or 0]
+
+    words = [(verb, place) for verb in ONE_PATH for place in PLACES]
+    words += [(verb, *pair) for verb in TWO_PATHS for place in PLACES for pair in ((place, "/new"), ("/f", place), ("/d", place))]
+    others: set[tuple[str, ...]] = set()
+    for verb, *places in words:
+        theirs, ours = (ONE_PATH | TWO_PATHS)[verb]  # type: ignore[operator]
+        if not isinstance(expected, str):  # the one before has changed something
+            shutil.rmtree(folder, ignore_errors=True)
+            (folder / "d/e").mkdir(parents=True)
+            (folder / "f").write_text("x")
+            for target, name in (("f", "to-f"), ("d", "to-d"), ("no", "nowhere")):
+                (folder / name).symlink_to(target)
+        expected = outcome(lambda: theirs(*[f"{folder}{place}" for place in places]), os.walk, str(folder))  # noqa: B023
+        with suppress(KeyError), tree.transaction():
+            got = outcome(lambda: ours(tree, *[f"/r{place}" for place in places]), tree.walk, "/r")  # noqa: B023
+            raise KeyError  # back to the beginning
+        if got != expected:
+            others.add((verb, *places))
+    assert others == OTHERWISE
 
 
 def test_one_user_s_permissions(tenant: Tenant, tree: Tree) -> None:

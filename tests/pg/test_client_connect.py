@@ -58,6 +58,10 @@ def test_what_cannot_be_opened_says_why(tenant: Tenant, monkeypatch: pytest.Monk
         tarbox_core.connect(tenant.url, tenant.info.name, branch="twig")
     with pytest.raises(ConnectError, match="no socket"):
         tarbox_core.connect("postgresql://x@/y?host=/nowhere", "t")
+    with pytest.raises(TypeError, match="url: a str is wanted, not PosixPath"):
+        tarbox_core.connect(Path("/x"), "t")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="uid: -1 is no user"):
+        tarbox_core.connect(tenant.url, tenant.info.name, uid=-1)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConnectError, match="set TARBOX_DATABASE_URL or DATABASE_URL"):
         tarbox_core.connect(tenant="t")
