@@ -91,7 +91,7 @@ class AsyncTree:
     scandir = _awaited(verbs.scandir)
     walk = _listing(courses.walk)
 
-    async def glob(self, pattern: str) -> list[str]:
+    async def glob(self, pattern: Path) -> list[str]:
         return [path async for path in self._play(courses.glob(pattern))]
 
     # --- content

@@ -128,11 +128,12 @@ def _emptied(top: str, ignore_errors: bool) -> Course[None]:
 _MAGIC = re.compile(r"[*?\[]")
 
 
-def glob(pattern: str) -> Course[str]:
+def glob(pattern: Path) -> Course[str]:
     """The paths that match, in order: "*", "?" and "[...]" within a name, "**" for directories however deep. A name that begins
     with "." is matched by a pattern that does."""
-    parts = [part for part in pattern.split("/") if part]
-    return _matching("/", parts)
+    whole = _plain(pattern)
+    if whole:
+        yield from _matching("/", [part for part in whole.split("/") if part])
 
 
 def _matching(folder: str, parts: list[str]) -> Course[str]:

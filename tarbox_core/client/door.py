@@ -20,7 +20,7 @@ from tarbox_core import audit, tenant
 from tarbox_core import statements as sql
 from tarbox_core.cache import Lru
 from tarbox_core.client.failures import naming
-from tarbox_core.client.verbs import Verb
+from tarbox_core.client.verbs import ID_MAX, Verb
 from tarbox_core.client.visit import Visit
 from tarbox_core.control import ControlledFilesystem
 from tarbox_core.drivers import migrate
@@ -37,7 +37,6 @@ POOL_SIZE: Final = 4
 CONNECTION_TIMEOUT: Final = 30.0
 RESTED: Final = 10.0  # seconds after which this process may be a copy of another
 UMASK: Final = 0o022
-ID_MAX: Final = (1 << 32) - 2  # of a user or group; -1 stands for none
 _NEVER: Final = 1 << 62  # records at once: each visit writes its own
 
 

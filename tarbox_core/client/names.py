@@ -12,12 +12,18 @@ def given(path: Path) -> str | bytes:
     return os.fspath(path)
 
 
-def absolute(path: Path) -> bytes:
-    """The path from the root. ValueError for a NUL, as from os.stat; "" stays, and is nowhere."""
+def encoded(path: Path) -> bytes:
+    """Its bytes. ValueError for a NUL, as from os.stat."""
     plain = os.fspath(path)
     raw = plain.encode("utf-8", "surrogateescape") if isinstance(plain, str) else plain
     if b"\0" in raw:
         raise ValueError("embedded null byte")
+    return raw
+
+
+def absolute(path: Path) -> bytes:
+    """The path from the root; "" stays, and is nowhere. ValueError as `encoded`."""
+    raw = encoded(path)
     return raw if not raw or raw.startswith(b"/") else b"/" + raw
 
 

@@ -12,6 +12,7 @@ from tarbox_core.handles import FileHandle
 from tarbox_core.types import SYMLOOP_MAX, Attr
 
 NEW_FILE: Final = 0o666
+NEWLINES: Final = (None, "", "\n", "\r", "\r\n")
 
 
 class Mode(NamedTuple):

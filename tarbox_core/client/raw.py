@@ -16,7 +16,7 @@ from typing import IO, Any, Final, Protocol, TypeVar
 from tarbox_core.client.door import Door, Scope
 from tarbox_core.client.failures import failure, naming
 from tarbox_core.client.names import Path, absolute, given
-from tarbox_core.client.opening import Mode, opened
+from tarbox_core.client.opening import NEWLINES, Mode, opened
 from tarbox_core.client.visit import Visit
 from tarbox_core.effects import Op, finish, within
 from tarbox_core.errors import FsError, TransactionError
@@ -203,7 +203,7 @@ def check(mode: Mode, buffering: int, encoding: str | None, errors: str | None, 
                 raise ValueError(f"binary mode doesn't take {what} argument")
     elif buffering == 0:
         raise ValueError("can't have unbuffered text I/O")
-    if newline not in (None, "", "\n", "\r", "\r\n"):
+    if newline not in NEWLINES:
         raise ValueError(f"illegal newline value: {newline!r}")
 
 

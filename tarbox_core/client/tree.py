@@ -76,7 +76,7 @@ class Tree:
     scandir = _blocking(verbs.scandir)
     walk = _listing(courses.walk)
 
-    def glob(self, pattern: str) -> list[str]:
+    def glob(self, pattern: Path) -> list[str]:
         return list(self._play(courses.glob(pattern)))
 
     # --- content

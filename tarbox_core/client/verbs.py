@@ -13,8 +13,8 @@ from io import IncrementalNewlineDecoder
 from typing import Concatenate, Final, Generic, NamedTuple, ParamSpec, TypeVar
 
 from tarbox_core.client.failures import naming
-from tarbox_core.client.names import Path, absolute, given, text
-from tarbox_core.client.opening import READ, REPLACE, opened
+from tarbox_core.client.names import Path, absolute, encoded, given, text
+from tarbox_core.client.opening import NEWLINES, READ, REPLACE, opened
 from tarbox_core.client.stats import DirEntry, stat_result
 from tarbox_core.client.visit import Visit
 from tarbox_core.content import inline_max
@@ -26,6 +26,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 NEW_FOLDER: Final = 0o777
+ID_MAX: Final = (1 << 32) - 2  # of a user or group; -1 stands for none
+LATEST: Final = (1 << 63) - 1  # ns since the epoch
 _ALL: Final = 1 << 62  # bytes; more than any file has
 _PAGE: Final = 1024  # entries of a directory read at once
 _COPIED_AT_ONCE: Final = 4 << 20
@@ -206,6 +208,10 @@ def write_bytes(v: Visit, path: Path, data: bytes | bytearray | memoryview) -> O
 @changes
 def write_text(v: Visit, path: Path, data: str, encoding: str = "utf-8", errors: str = "strict", newline: str | None = None) -> Op[int]:
     """The same with text; `newline` in place of each "\\n". How many characters."""
+    if not isinstance(data, str):
+        raise TypeError(f"data must be str, not {type(data).__name__}")
+    if newline not in NEWLINES:
+        raise ValueError(f"illegal newline value: {newline!r}")
     plain = data if newline in (None, "", "\n") else data.replace("\n", newline)
     with naming(path):
         yield from _replace(v, absolute(path), plain.encode(encoding, errors))
@@ -307,10 +313,10 @@ def rename(v: Visit, src: Path, dst: Path) -> Op[None]:
 @changes
 def symlink(v: Visit, target: Path, path: Path) -> Op[None]:
     """A symbolic link at `path`, which leads to `target` as it is written."""
-    plain = given(target)
+    leads = encoded(target)
     with naming(target, path):
         where = yield from v.free_place(absolute(path))
-        yield from v.fs.symlink(v.caller, *where, plain.encode("utf-8", "surrogateescape") if isinstance(plain, str) else plain)
+        yield from v.fs.symlink(v.caller, *where, leads)
 
 
 @changes
@@ -334,7 +340,10 @@ def chmod(v: Visit, path: Path, mode: int, *, follow_symlinks: bool = True) -> O
 
 @changes
 def chown(v: Visit, path: Path, uid: int, gid: int, *, follow_symlinks: bool = True) -> Op[None]:
-    """-1 leaves an owner as it is."""
+    """-1 leaves an owner as it is. OverflowError, as from os.chown."""
+    for what, number in (("uid", uid), ("gid", gid)):
+        if not -1 <= number <= ID_MAX:
+            raise OverflowError(f"{what} is {'less than minimum' if number < 0 else 'greater than maximum'}")
     with naming(path):
         attr = yield from v.attr(absolute(path), follow=follow_symlinks)
         yield from v.fs.setattr(v.caller, attr.ino, uid=None if uid == -1 else uid, gid=None if gid == -1 else gid)
@@ -344,10 +353,15 @@ def chown(v: Visit, path: Path, uid: int, gid: int, *, follow_symlinks: bool = T
 def utime(
     v: Visit, path: Path, times: tuple[float, float] | None = None, *, ns: tuple[int, int] | None = None, follow_symlinks: bool = True
 ) -> Op[None]:
-    """Set the times of access and modification: in seconds, in ns, or both to now."""
+    """Set the times of access and modification: in seconds, in ns, or both to now. OverflowError beyond the year 2262."""
     if times is not None and ns is not None:
         raise ValueError("utime: you may specify either 'times' or 'ns' but not both")
-    atime, mtime = ns if ns is not None else (NOW, NOW) if times is None else (round(times[0] * 10**9), round(times[1] * 10**9))
+    if times is not None:
+        first, second = times
+        ns = round(first * 10**9), round(second * 10**9)
+    if ns is not None and not all(abs(one) <= LATEST for one in ns):
+        raise OverflowError("timestamp out of range")
+    atime, mtime = (NOW, NOW) if ns is None else ns
     with naming(path):
         attr = yield from v.attr(absolute(path), follow=follow_symlinks)
         yield from v.fs.setattr(v.caller, attr.ino, atime=atime, mtime=mtime)

@@ -287,6 +287,23 @@ def test_modes_are_less_the_umask(tree: Tree) -> None:
     assert tree.stat("/f").st_uid == 12 and tree.stat("/f").st_gid == os.getgid()
 
 
+def test_values_that_nothing_can_have_are_refused_as_by_os(tree: Tree) -> None:
+    tree.write_text("/f", "kept")
+    before = tree.stat("/f")
+    cases: list[tuple[type[Exception], Callable[[], Any]]] = [
+        (TypeError, lambda: tree.write_text("/f", b"x")), (TypeError, lambda: tree.write_text("/f", None)), (TypeError, lambda: tree.write_bytes("/f", "x")),
+        (ValueError, lambda: tree.write_text("/f", "x\n", newline="X")), (UnicodeEncodeError, lambda: tree.write_text("/f", "é", "ascii")),
+        (ValueError, lambda: tree.symlink("a\0b", "/s")), (OverflowError, lambda: tree.chown("/f", -2, 0)),
+        (OverflowError, lambda: tree.chown("/f", 0, 1 << 32)),
+        (OverflowError, lambda: tree.utime("/f", (1e30, 0))), (ValueError, lambda: tree.utime("/f", (1,))), (TypeError, lambda: tree.glob(None)),
+    ]  # type: ignore[arg-type]  # fmt: skip
+    for kind, work in cases:
+        with pytest.raises(kind):
+            work()
+    assert (tree.read_text("/f"), tree.stat("/f"), tree.listdir("/")) == ("kept", before, ["f"])
+    assert tree.glob("") == [] and tree.glob(PurePosixPath("/*")) == tree.glob(b"*") == ["/f"]
+
+
 def test_whole_files(tree: Tree) -> None:
     assert tree.write_text("/t", "grün\n") == 5
     assert tree.read_bytes("/t") == "grün\n".encode()
