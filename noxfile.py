@@ -16,7 +16,7 @@ import nox
 
 nox.needs_version = ">=2024.10"
 nox.options.default_venv_backend = "none"
-nox.options.sessions = ["lint", "types", "unit", "pg", "posix", "fuse", "wasm", "wasi"]
+nox.options.sessions = ["lint", "types", "unit", "pg", "posix", "fuse", "wasm", "wasi", "browser-build", "browser"]
 
 
 ENVIRONMENT = Path(".nox/all").absolute()
@@ -96,7 +96,13 @@ def wasm(session: nox.Session) -> None:
 @nox.session(name="browser-build")
 def browser_build(session: nox.Session) -> None:
     """Build what the explorer's page is made of, where it is not up to date; how much a first visit moves."""
-    session.run("python", "wasm/browser.py", *session.posargs)
+    _run(session, "python", "wasm/browser.py", *session.posargs)
+
+
+@nox.session
+def browser(session: nox.Session) -> None:
+    """The explorer in Chromium, the server behind it, and the core inside Pyodide. Builds what is not up to date."""
+    _pytest(session, "browser", _workers(), "--dist=loadfile")
 
 
 @nox.session

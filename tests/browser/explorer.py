@@ -8,14 +8,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import pytest
+from playwright.sync_api import expect as expect
 
 from tests.browser.pages import STATIC, browser, built
 from tests.browser.server import Server, serving
 from tests.pg.cli import Tarbox
-
-sync_api = pytest.importorskip("playwright.sync_api")
-expect = sync_api.expect
 
 
 class Explorer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -10,13 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.browser.server import Server
 from tests.pg.cli import Tarbox
-
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "frontends/browser/page"
@@ -87,10 +88,13 @@ def login(page: Page, server: Server) -> None:
 
 @contextmanager
 def browser() -> Iterator[Browser]:
-    from playwright.sync_api import sync_playwright
-
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    if program is None and os.environ.get("CI"):
+        pytest.fail("Chromium is not installed, and in CI that is a failure")
+    if program is None:
+        pytest.skip("Chromium is not installed: apt-get install chromium")
     with sync_playwright() as playwright:
-        made = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        made = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         try:
             yield made
         finally:

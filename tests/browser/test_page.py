@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("playwright")
 from tests.browser.explorer import Explorer, expect, picture
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("playwright")
 from tests.browser.explorer import Explorer, expect
 
 # Drop files on what a selector finds, as a drag from the computer ends.

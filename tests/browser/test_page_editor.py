@@ -7,7 +7,6 @@ import time
 
 import pytest
 
-pytest.importorskip("playwright")
 from tests.browser.explorer import Explorer, expect
 
 

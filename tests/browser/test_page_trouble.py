@@ -8,7 +8,6 @@ from urllib.parse import urlsplit
 
 import pytest
 
-pytest.importorskip("playwright")
 from tests.browser.explorer import expect, opened, served
 from tests.browser.pages import browser, fill
 from tests.browser.server import serving

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.server
 import json
-import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,13 +11,10 @@ from typing import Any
 
 import pytest
 
+from tests.browser.pages import browser
 from tests.browser.server import Server, page, serving
 from tests.pg.cli import Tarbox, fresh
 from tests.tenants import prepare
-
-sync_api = pytest.importorskip("playwright.sync_api")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium")
 
 # A page that logs in with what its address holds, says hello to the gateway, and tries what the policy forbids.
 SCRIPT = """
@@ -86,10 +82,8 @@ def server(tarbox: Tarbox) -> Iterator[Server]:
 
 @pytest.fixture
 def context() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser.new_context()
-        browser.close()
+    with browser() as chromium:
+        yield chromium.new_context()
 
 
 def tried(tab: Any, url: str) -> Any:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from tests.conftest import PgServer
 
-pytest.importorskip("playwright")
 
 
 @pytest.fixture(scope="module")
