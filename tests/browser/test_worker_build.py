@@ -8,6 +8,8 @@ import sys
 import zipfile
 from pathlib import Path
 
+from hatchling.builders.wheel import WheelBuilder
+
 from tests.browser.pages import PAGE, ROOT, STATIC, built
 
 
@@ -37,6 +39,12 @@ def test_files_are_named_by_what_is_in_them_and_come_compressed() -> None:
             assert {f"{name}.br", f"{name}.gz"} <= set(manifest["files"])
     names = {path.relative_to(STATIC).as_posix() for path in STATIC.rglob("*") if path.is_file()}
     assert names == {*manifest["files"], "manifest.json"}
+
+
+def test_the_wheel_holds_them() -> None:
+    held = {file.distribution_path for file in WheelBuilder(str(ROOT)).recurse_included_files()}
+    assert {f"tarbox_browser/static/{name}" for name in built()["files"]} <= held
+    assert not [name for name in held if "node_modules" in name]
 
 
 def test_nothing_is_fetched_from_elsewhere(tmp_path: Path) -> None:
