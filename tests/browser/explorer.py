@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from urllib.parse import quote
 
 from playwright.sync_api import expect as expect
 
+from tests.browser.line import Line
 from tests.browser.pages import STATIC, browser, built
 from tests.browser.server import Server, serving
 from tests.pg.cli import Tarbox
@@ -88,6 +90,16 @@ def served(tarbox: Tarbox, *words: str) -> Iterator[Server]:
         static.symlink_to(STATIC)
     with serving(tarbox, "--tenant", tarbox.tenant, *words) as server:
         yield server
+
+
+@contextmanager
+def behind(tarbox: Tarbox, *words: str) -> Iterator[tuple[Line, Server]]:
+    """The same, behind a line that the test has in its hands."""
+    with Line() as line:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            line.to = listener.getsockname()[1]
+        with served(tarbox, "--port", str(line.to), "--origin", f"http://127.0.0.1:{line.port}", *words) as server:
+            yield line, server
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.browser.explorer import expect, opened, served
+from tests.browser.explorer import behind, expect, opened, served
 from tests.browser.pages import browser, fill
 from tests.browser.server import serving
 from tests.pg.cli import Tarbox, fresh
@@ -60,6 +60,27 @@ def test_the_server_restarts_while_one_edits(tarbox: Tarbox, chromium: Any) -> N
                 tarbox("write", "/d/later.txt", given=b"")  # what others do is told again, too
                 one.shows("f.txt", "later.txt")
                 tarbox("rm", "/d/later.txt")
+
+
+def test_a_connection_that_falls_silent_while_one_edits(tarbox: Tarbox, chromium: Any) -> None:
+    """Neither end is told: what is asked is not answered."""
+    tarbox("write", "/d/f.txt", given=b"text\n")
+    with behind(tarbox) as (line, server), opened(tarbox, server, chromium, lost=True) as one:
+        one.go("/d")
+        one.open("f.txt")
+        one.page.keyboard.type("silent ")
+        line.swallow()
+        one.press("Control+s")
+        banner = one.find(".banner.connection")
+        expect(banner).to_contain_text("The connection is lost", timeout=30_000)
+        tarbox("write", "/d/meanwhile.txt", given=b"")
+        line.heal()
+        expect(one.find(".stage .state")).to_have_text("Saved", timeout=15_000)
+        assert tarbox("cat", "/d/f.txt") == b"silent text\n"
+        one.press("Escape")
+        one.shows("f.txt", "meanwhile.txt")
+        expect(banner).to_be_hidden()
+        tarbox("rm", "/d/meanwhile.txt")
 
 
 def test_the_session_ends_while_one_edits(tarbox: Tarbox, chromium: Any) -> None:

@@ -3,9 +3,9 @@
 
 const FIRST = 250; // ms before the first further try; doubled each time
 const LONGEST = 8000;
-const LOOK = 3000; // ms between two looks whether the connection lives
-const QUIET = 8000; // ms without a word, while answers are owed, after which it is asked for one
-const PATIENCE = 12_000; // ms for that word, and for a handshake
+const LOOK = 2000; // ms between two looks whether the connection lives
+const QUIET = 6000; // ms without a word, while answers are owed, after which it is asked for one
+const PATIENCE = 10_000; // ms for that word, and for a handshake
 const MOST = 240_000; // what patience grows to where it ended a connection that was only slow
 const FINAL = new Map([
   [4401, "this session has ended"],

@@ -1,0 +1,81 @@
+"""What lies between a browser and a server: TCP that a test can cut, or let fall silent without a word to either end."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from types import TracebackType
+from typing import Self
+
+
+class Line:
+    """Listens on a port of its own. Its end is `to`, which may be named later."""
+
+    def __init__(self) -> None:
+        self.to = 0  # the server's port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._passing = threading.Event()
+        self._passing.set()
+        self._open: set[socket.socket] = set()
+        self._silent: set[socket.socket] = set()  # those that were open when it fell silent
+        self._lost: set[socket.socket] = set()  # of which nothing passes again
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def swallow(self) -> None:
+        """From now on nothing arrives, on old connections or new ones."""
+        self._silent = set(self._open)
+        self._passing.clear()
+
+    def heal(self) -> None:
+        """What was begun since passes; the connections that fell silent stay so."""
+        self._lost |= self._silent
+        self._passing.set()
+
+    def cut(self) -> None:
+        """Both ends are told."""
+        for stream in list(self._open):
+            try:
+                stream.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                continue
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.heal()
+        self.cut()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(("127.0.0.1", self.to))
+            except OSError:
+                return
+            self._open |= {client, server}
+            for source, sink in ((client, server), (server, client)):
+                threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        try:
+            while data := source.recv(1 << 16):
+                self._passing.wait()
+                if source not in self._lost:
+                    sink.sendall(data)
+        except OSError:
+            pass
+        self._passing.wait()
+        for stream in (source, sink):
+            try:
+                stream.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                continue
+        self._open -= {source, sink}
+        source.close()
