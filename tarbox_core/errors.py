@@ -8,7 +8,7 @@ crosses into an operation.
 from __future__ import annotations
 
 import errno as _errno
-from typing import ClassVar, Final, Self
+from typing import ClassVar, Final
 
 ENODATA: Final[int] = getattr(_errno, "ENODATA", 0x10000)  # WASI knows none: a number that no other error has
 
@@ -86,10 +86,6 @@ class FsError(TarboxError):
         if isinstance(self.subject, int):
             return f"inode {self.subject}: {words}"
         return f"{self.subject}: {words}"
-
-    def of(self, subject: bytes | str | int) -> Self:
-        """The same failure, told of something else."""
-        return type(self)(self.errno, subject)
 
 
 class ScopeError(FsError):

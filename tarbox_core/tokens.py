@@ -31,7 +31,8 @@ _NO_LAYER: Final = 0
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """What is stored of one. `path`: the one directory that it opens, None for the whole tenant. Times in ns; `state` is good, expired, revoked or spent (a link that was used)."""
+    """What is stored of one. `path`: the one directory that it opens; None for the whole tenant. Times in ns. `state` is good, expired, revoked or
+    spent (a link that was used)."""
 
     id: int
     tenant: int

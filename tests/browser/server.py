@@ -84,16 +84,17 @@ class Server:
         return answer.headers["set-cookie"].partition(";")[0]
 
     def socket(
-        self, tenant: str, *, cookie: str | None = None, token: str | None = None, origin: str | None = "", host: str = "", query: str = ""
+        self, tenant: str, *, cookie: str | None = None, token: str | None = None, origin: str | None = "", host: str = "", query: str = "",
+        door: str = "gateway",
     ) -> ClientConnection:
-        """A socket to the gateway, as a page has with a cookie and a program with a token. InvalidStatus where it is refused."""
+        """A socket to the gateway, or to another door, as a page has with a cookie and a program with a token. InvalidStatus where it is refused."""
         headers = {}
         if cookie is not None:
             headers["Cookie"] = cookie
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
         shown: Any = self.origin if origin == "" and token is None else origin or None
-        url = f"ws://{host or f'{self.host}:{self.port}'}/gateway/{tenant}{query}"
+        url = f"ws://{host or f'{self.host}:{self.port}'}/{door}/{tenant}{query}"
         stream = socket.create_connection((self.host, self.port), 30)
         # Entered here, and closed by whoever uses it.
         return connect(url, sock=stream, additional_headers=headers, origin=shown, compression=None, max_size=None, user_agent_header=None).__enter__()

@@ -7,6 +7,7 @@
     GET  /session           what the session opens
     POST /logout            end it
     WS   /gateway/TENANT    the gateway, for a session or for a token in `Authorization: Bearer SECRET`; ?branch=NAME
+    WS   /verbs/TENANT      the door of verbs, in the same way, for those that are for a path alone
 """
 
 from __future__ import annotations
@@ -31,8 +32,10 @@ from starlette.websockets import WebSocket
 from tarbox_browser.assets import Assets
 from tarbox_browser.desk import SESSION_SECONDS, Desk, How, Refused
 from tarbox_browser.feed import Feed
+from tarbox_browser.framing import FrameConversation
 from tarbox_browser.guard import Guard, Names
 from tarbox_browser.sockets import AGAIN, CONNECTIONS, ENDED, Conversation, aside
+from tarbox_browser.verbs import VerbConversation
 from tarbox_core import tenant
 from tarbox_core.drivers.serving import Served
 from tarbox_core.drivers.sync import SyncDriver
@@ -48,7 +51,7 @@ BRAKE: Final = 0.2  # seconds that a refusal takes,
 REFUSALS: Final = 8  # and how many are given at once
 
 _log: Final = logging.getLogger("tarbox.browser")
-_GATEWAY: Final = re.compile(r"/gateway/([^/]+)\Z")
+_SOCKET: Final = re.compile(r"/(?:gateway|verbs)/([^/]+)\Z")
 
 
 class Explorer:
@@ -66,6 +69,7 @@ class Explorer:
         routes = [
             Route("/health", self._health), Route("/login", self._login, methods=["POST"]), Route("/session", self._session),
             Route("/logout", self._logout, methods=["POST"]), WebSocketRoute("/gateway/{tenant}", self._gateway),
+            WebSocketRoute("/verbs/{tenant}", self._verbs),
             Route("/", self._page), Route("/t/{rest:path}", self._page), Route("/{name:path}", self._file),
         ]  # fmt: skip
         handlers = {Refused: self._refusal, TarboxError: self._trouble}
@@ -143,16 +147,23 @@ class Explorer:
         answer.delete_cookie(self._cookie, path="/", httponly=True, samesite="strict")
         return answer
 
-    # --- the gateway
+    # --- sockets
 
     async def _gateway(self, socket: WebSocket) -> None:
+        await self._open(socket, FrameConversation, part=False)
+
+    async def _verbs(self, socket: WebSocket) -> None:
+        await self._open(socket, VerbConversation, part=True)
+
+    async def _open(self, socket: WebSocket, kind: type[Conversation], *, part: bool) -> None:
+        """`part`: it is for those who may see a part of the tree, and for nobody else."""
         name, how = socket.path_params["tenant"], _how(socket)
         self._opening += 1
         try:
             if len(self._live) + self._opening > SOCKETS:
                 await socket.send_denial_response(JSONResponse({"error": "busy"}, 503))
                 return
-            token = await self._admit(socket, name, how)
+            token = await self._admit(socket, name, how, part)
             served = await aside(lambda: self._serve(self._desk.tenants[name], token, socket.query_params.get("branch")))
         except (Refused, TarboxError) as error:
             answer = await (self._refusal if isinstance(error, Refused) else self._trouble)(socket, error)
@@ -160,14 +171,14 @@ class Explorer:
             return
         finally:
             self._opening -= 1
-        await self._converse(socket, served, token, how)
+        await self._converse(kind, socket, served, token, how)
 
-    async def _converse(self, socket: WebSocket, served: Served, token: Token, how: How) -> None:
-        async def refused(what: str) -> None:
-            about = {"token": token.id, **how}
-            await aside(lambda: self._desk.refuse(token.tenant_name, what, about))
+    async def _converse(self, kind: type[Conversation], socket: WebSocket, served: Served, token: Token, how: How) -> None:
+        async def refused(reason: str, **about: str) -> None:
+            told = {"token": token.id, **how, **{key: _clipped(value) for key, value in about.items()}}
+            await aside(lambda: self._desk.refuse(token.tenant_name, reason, told))
 
-        conversation, feed = Conversation(socket, served, token, refused), self._feeds[token.tenant_name]
+        conversation, feed = kind(socket, served, token, refused), self._feeds[token.tenant_name]
         self._live.add(conversation)
         try:
             await socket.accept()
@@ -184,7 +195,7 @@ class Explorer:
         finally:
             self._live.discard(conversation)
 
-    async def _admit(self, socket: WebSocket, name: str, how: How) -> Token:
+    async def _admit(self, socket: WebSocket, name: str, how: How, part: bool) -> Token:
         """The token that lets a socket in: a program's, or the session of a page of ours. Refused."""
         scheme, _, shown = socket.headers.get("authorization", "").partition(" ")
         kinds: tuple[str, ...] = (TOKEN,)
@@ -194,7 +205,7 @@ class Explorer:
                 raise Refused(403, "origin")  # a browser names it
         if not shown:
             raise Refused(401, "missing")
-        (token,) = await aside(lambda: self._desk.admit(shown.strip(), kinds, name, how))
+        (token,) = await aside(lambda: self._desk.admit(shown.strip(), kinds, name, how, part=part))
         return token
 
     def _serve(self, info: TenantInfo, token: Token, branch: str | None) -> Served:
@@ -220,7 +231,7 @@ class Explorer:
 
     async def _slowly(self, request: HTTPConnection, record: str | None) -> None:
         """Whoever is refused waits a moment, behind others who are."""
-        named = _GATEWAY.search(request.url.path)
+        named = _SOCKET.search(request.url.path)
         async with self._brake:
             await anyio.sleep(BRAKE)
             if record is not None:
@@ -265,7 +276,15 @@ def _clipped(text: str | None) -> str | None:
 
 
 def _opened(opened: list[Token]) -> dict[str, Any]:
-    return {"tenants": [{"name": each.tenant_name, "read_only": each.read_only, "expires_at": each.expires_at} for each in opened]}
+    """What a session opens; `path`: the only directory of a tenant that it does, None for all."""
+    return {
+        "tenants": [
+            {
+                "name": each.tenant_name, "read_only": each.read_only, "expires_at": each.expires_at,
+                "path": None if each.path is None else each.path.decode("utf-8", "surrogateescape"),
+            } for each in opened
+        ]
+    }  # fmt: skip
 
 
 def _version() -> str:

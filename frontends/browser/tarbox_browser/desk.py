@@ -76,10 +76,10 @@ class Desk:
         )
         return shown
 
-    def admit(self, shown: str, kinds: Collection[str], tenant: str | None, how: How) -> list[Token]:
-        """What a secret opens: of all tenants, or of one. Refused."""
+    def admit(self, shown: str, kinds: Collection[str], tenant: str | None, how: How, *, part: bool | None = None) -> list[Token]:
+        """What a secret opens: of all tenants, or of one; `part`: whether it has to be for a path, or must not be. Refused."""
         digest = tokens.hashed(shown, self.house.key)
-        verdict = self._driver.run(lambda: tokens.use(digest, kinds, self._served, tenant, how, self.house.caller))
+        verdict = self._driver.run(lambda: tokens.use(digest, kinds, self._served, tenant, how, self.house.caller, part=part))
         return self._opened(verdict, tenant, how)
 
     def begin(self, shown: str, how: How) -> tuple[str, list[Token]]:
@@ -116,9 +116,9 @@ class Desk:
     def _opened(self, verdict: tokens.Verdict, tenant: str | None, how: How) -> list[Token]:
         if verdict.tokens:
             return verdict.tokens
-        if verdict.reason in ("unknown", "tenant", "kind"):  # no row of this tenant, so nothing is recorded yet
+        if verdict.reason in ("unknown", "tenant", "kind", "path"):  # of no row that would do, so nothing is recorded yet
             self.refuse(tenant, verdict.reason, how)
-        raise Refused(403 if verdict.reason == "tenant" else 401, verdict.reason)
+        raise Refused(403 if verdict.reason in ("tenant", "path") else 401, verdict.reason)
 
     def _may_record(self, tenant: int) -> bool:
         """Whether the last minute has room for one more record: who is nobody fills no trail."""

@@ -87,8 +87,8 @@ def _run(server: uvicorn.Server, listener: socket.socket, ready: Callable[[], No
 
 
 def _worth_saying(record: logging.LogRecord) -> bool:
-    """uvicorn takes a handshake that is answered with a refusal for one that was forgotten."""
-    return record.msg != "ASGI callable returned without completing handshake."
+    """uvicorn takes a handshake that is answered with a refusal for one that was forgotten, and what is no text for an error of its own."""
+    return record.msg not in ("ASGI callable returned without completing handshake.", "Invalid UTF-8 sequence received from client.")
 
 
 def listening(host: str, port: int | None) -> socket.socket:

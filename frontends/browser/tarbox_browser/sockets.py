@@ -1,15 +1,14 @@
-"""One WebSocket: a gateway's client. Each binary message is a frame; its answer goes back under the same number, in whichever order they are ready.
+"""One WebSocket: what every conversation over one has in common. It ends with its token, and leaves nothing open.
 
-Frames that change what is open wait for the database, so each is answered in a thread. While as many are in work as may be, no
-further one is read; an answer that the client does not take keeps its place. What other doors change is told between answers.
+Not here: what is said (`framing`, `verbs`).
 """
 
 from __future__ import annotations
 
-import logging
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -17,10 +16,8 @@ from anyio.abc import TaskGroup
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from tarbox_browser.feed import Ear
-from tarbox_core import frames
 from tarbox_core.drivers.presence import Changes
 from tarbox_core.drivers.serving import Served
-from tarbox_core.errors import ConnectError, GatewayError
 from tarbox_core.gateway import OPEN_MAX
 from tarbox_core.tokens import Token
 
@@ -30,24 +27,23 @@ IN_WORK: Final = OPEN_MAX + 2  # frames of one client: a step of each transactio
 CONNECTIONS: Final = 4  # to the database, for one client
 
 # Close codes.
-NO_TEXT, TOO_LARGE, FAILED, AGAIN = 1003, 1009, 1011, 1013
+WRONG_KIND, MISUSED, TOO_LARGE, FAILED, AGAIN = 1003, 1008, 1009, 1011, 1013
 ENDED, FORBIDDEN = 4401, 4403  # the token has ended; it does not open this
 
-_SUSPECT: Final = frozenset(("not-allowed", "foreign", "bad-hash", "unknown-statement"))  # what no client of ours ever asks for
-_log: Final = logging.getLogger("tarbox.browser")
+
+class Refusal(Protocol):
+    async def __call__(self, reason: str, **about: str) -> None: ...
 
 
-class Conversation:
-    """A client's, from the handshake to its end. `refused` is told of what the gateway would not do."""
+class Conversation(ABC):
+    """A client's, from the handshake to its end. `refused` is told of what it was not let do."""
 
-    def __init__(self, socket: WebSocket, served: Served, token: Token, refused: Callable[[str], Awaitable[None]]) -> None:
+    def __init__(self, socket: WebSocket, served: Served, token: Token, refused: Refusal) -> None:
         self.token = token
         self._socket = socket
         self._served = served
         self._refused = refused
         self._sending = anyio.Lock()
-        self._slots = anyio.Semaphore(IN_WORK)
-        self._threads = anyio.CapacityLimiter(IN_WORK)
         self._scope = anyio.CancelScope()
         self._code: tuple[int, str] | None = None
 
@@ -68,54 +64,35 @@ class Conversation:
                     tasks.cancel_scope.cancel()
         finally:
             with anyio.CancelScope(shield=True):
-                await aside(self._served.close)
+                await self._leave()
         if self._code is not None and self._socket.application_state is WebSocketState.CONNECTED:
             code, reason = self._code
             with anyio.CancelScope(shield=True):
                 await self._quietly(self._socket.close(code, reason))
 
+    @abstractmethod
     async def _listen(self, tasks: TaskGroup) -> None:
-        while True:
-            await self._slots.acquire()
-            message = await self._socket.receive()
-            if message["type"] == "websocket.disconnect":
-                return
-            frame = message.get("bytes")
-            if frame is None:
-                self._code = NO_TEXT, "frames are binary messages"
-                return
-            tasks.start_soon(self._answer, frame)
+        """Take what the client says; return when it is gone, or when it has said what ends it (`_code`)."""
 
-    async def _answer(self, frame: bytes) -> None:
-        try:
-            answer = await anyio.to_thread.run_sync(self._served.exchange, frame, limiter=self._threads, abandon_on_cancel=True)
-            if frames.kind_of(answer) == frames.ERROR:
-                await self._look(answer)
-            await self._send(answer)
-        except ConnectError:
-            pass  # closed meanwhile
-        except Exception:
-            _log.exception("a frame of a client of %s failed", self._served.tenant.name)
-            self.end(FAILED, "the gateway failed")
-        finally:
-            self._slots.release()
+    @abstractmethod
+    async def _change(self, changes: Changes) -> None:
+        """Tell the client what other doors changed."""
 
-    async def _look(self, answer: bytes) -> None:
-        error = frames.read_error(answer)
-        if isinstance(error, GatewayError) and error.code in _SUSPECT:
-            await self._refused(f"{error.code}: {error}"[:300])
+    async def _leave(self) -> None:
+        """Clear away what is in work."""
+        await aside(self._served.close)
 
     async def _tell(self, ear: Ear) -> None:
         while True:
-            await self._send(frames.changed(_content(await ear.changes())))
+            await self._change(await ear.changes())
 
     async def _expire(self) -> None:
         await anyio.sleep(max(0.0, self.token.expires_at / 1e9 - time.time()))
         self.end(ENDED, "expired")
 
-    async def _send(self, frame: bytes) -> None:
+    async def _send(self, message: bytes | str) -> None:
         async with self._sending:
-            await self._quietly(self._socket.send_bytes(frame))
+            await self._quietly(self._socket.send_text(message) if isinstance(message, str) else self._socket.send_bytes(message))
 
     async def _quietly(self, sending: Awaitable[None]) -> None:
         """A client that is gone is told nothing; `_listen` hears of it."""
@@ -124,10 +101,6 @@ class Conversation:
         except (WebSocketDisconnect, RuntimeError):
             if self._socket.application_state is WebSocketState.CONNECTED:
                 raise
-
-
-def _content(changes: Changes) -> dict[str, object]:
-    return {"inos": sorted(changes.inos), "names": changes.names, "moved": changes.moved, "lost": changes.lost}
 
 
 async def aside(work: Callable[[], T]) -> T:

@@ -32,11 +32,18 @@ def nothing(done: int, total: int) -> None:
 # --- removing
 
 
-async def remove(door: Door, path: str, removed: Callable[[], None] = lambda: None) -> None:
-    """Take away a name and all below it. `removed` is called for each name. What somebody else removes meanwhile is removed."""
+async def named(door: Door, path: str) -> Found:
+    """What is to be removed: it has a name, in a directory that the door opens too. Refused for the root."""
     if not path.strip("/"):
         raise Refused("the root cannot be removed")
-    found = await find(door, path.rstrip("/"), follow=False)
+    with about(path):
+        await door.read(lambda v: v.place(raw(path)))
+    return await find(door, path.rstrip("/"), follow=False)
+
+
+async def remove(door: Door, path: str, removed: Callable[[], None] = lambda: None) -> None:
+    """Take away a name and all below it. `removed` is called for each name. What somebody else removes meanwhile is removed."""
+    found = await named(door, path)
     if not found.attr.is_dir:
         await _gone(door, path, lambda v: unlink(v, raw(path)))
         removed()

@@ -28,9 +28,10 @@ _NOWHERE: Final = -1  # the epoch of a head that was not looked for yet
 
 
 class Door:
-    """`begin` comes before everything else."""
+    """`begin` comes before everything else. `scope`: the names from the root to the only directory that paths may lead to."""
 
-    def __init__(self, exchange: Callable[[bytes], Awaitable[bytes]], clock: Callable[[], int] = time.time_ns) -> None:
+    def __init__(self, exchange: Callable[[bytes], Awaitable[bytes]], clock: Callable[[], int] = time.time_ns, scope: tuple[bytes, ...] = ()) -> None:
+        self.scope = scope
         self._driver = AsyncRemoteDriver(exchange, program="tarbox explorer")
         self._clock = clock
         self._latest = 0
@@ -65,7 +66,7 @@ class Door:
             self.info, self.clock, enforce=False, read_only=self.welcome.read_only, audit_batch=_NEVER, block_cache=0
         )
         s = fs.session
-        s.blocks, s.numbers, s.records = self._blocks, self._numbers, self._records
+        s.scope, s.blocks, s.numbers, s.records = self.scope, self._blocks, self._numbers, self._records
         return Visit(fs, self.caller, UMASK, self._saw)
 
     def _saw(self, s: Session) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tarbox_core import hashing
+from tarbox_core.errors import ScopeError
 from tarbox_core.hashing import Data
 from tarbox_worker.channel import Channel
 from tarbox_worker.door import Door
@@ -26,6 +27,36 @@ class Blob:
         return data
 
 
+class Held:
+    """Bytes that are here already, as a source."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.size = len(data)
+
+    async def read(self, offset: int, length: int) -> bytes:
+        return self._data[offset : offset + length]
+
+
+class Page:
+    """The page, behind worker.js's object."""
+
+    def __init__(self, host: Any) -> None:
+        self._host = host
+
+    def post(self, message: dict[str, Any]) -> None:
+        self._host.post(json.dumps(message))
+
+    def put(self, number: int, data: bytes) -> None:
+        self._host.put(number, data)
+
+    async def ready(self) -> None:
+        """There is room for what the page asks for."""
+
+    async def refused(self, verb: str, error: ScopeError) -> None:
+        """The whole tree is open to it."""
+
+
 class Worker:
     """`host` is worker.js's object: `send(frame)`, `post(message)`, `put(number, data)` and `digest(data)`."""
 
@@ -33,11 +64,11 @@ class Worker:
         self._host = host
         self._channel = Channel(host.send, self._changed)
         self._door = Door(self._channel.exchange)
-        self._requests = Requests(self._door, host)
+        self._requests = Requests(self._door, Page(host))
         hashing.use(self._digests)
 
     def ask(self, number: int, verb: str, arguments: str, data: Any, blob: Any) -> None:
-        self._requests.ask(number, verb, arguments, data.to_bytes() if data else b"", Blob(blob) if blob else None)
+        self._requests.ask(number, verb, json.loads(arguments), Blob(blob) if blob else Held(data.to_bytes()) if data else None)
 
     def cancel(self, number: int) -> None:
         self._requests.cancel(number)

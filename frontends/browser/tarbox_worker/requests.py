@@ -3,102 +3,163 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import errno
+import inspect
 import logging
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Collection
+from contextlib import suppress
+from functools import cache
+from types import UnionType
+from typing import Any, Final, Protocol, get_args, get_origin, get_type_hints
 
+from tarbox_core.errors import ScopeError
 from tarbox_worker.door import Door
 from tarbox_worker.storing import Source
 from tarbox_worker.values import Refused, Value, failure
 from tarbox_worker.verbs import VERBS, Desk
 
+_LARGEST: Final = 1 << 53  # of numbers that JavaScript has exactly
 _log = logging.getLogger("tarbox.worker")
 
 
 class Page(Protocol):
     """Who asks."""
 
-    def post(self, message: str) -> object:
-        """Take an answer or an event, as JSON."""
+    def post(self, message: Value) -> None:
+        """Take an answer or an event."""
         ...
 
-    def put(self, number: int, data: bytes) -> object:
+    def put(self, number: int, data: bytes) -> None:
         """Take bytes that belong to the answer to a request, in order, before it comes."""
+        ...
+
+    async def ready(self) -> None:
+        """Returns when it has room for more."""
+        ...
+
+    async def refused(self, verb: str, error: ScopeError) -> None:
+        """Hear of a request for what is outside of the door's scope."""
         ...
 
 
 class Request:
     """One request; what verbs.Work wants."""
 
-    def __init__(self, number: int, desk: Desk, page: Page, data: bytes, source: Source | None) -> None:
+    def __init__(self, number: int, desk: Desk, page: Page, source: Source | None) -> None:
         self.desk = desk
-        self.data = data
+        self.source = source
         self._number = number
         self._page = page
-        self._source = source
-
-    @property
-    def source(self) -> Source:
-        if self._source is None:
-            raise Refused("no file came along")
-        return self._source
 
     def sink(self, data: bytes) -> None:
         self._page.put(self._number, data)
 
+    async def ready(self) -> None:
+        await self._page.ready()
+
     def tell(self, event: str, **more: Any) -> None:
-        self._page.post(json.dumps({"event": event, "id": self._number, **more}))
+        self._page.post({"event": event, "id": self._number, **more})
 
 
 class Requests:
-    """All that are in work."""
+    """All that are in work, `at_once` of them really: the others wait their turn. `verbs`: what may be asked, where that is not
+    everything; the rest is told to be outside of the door's scope."""
 
-    def __init__(self, door: Door, page: Page) -> None:
+    def __init__(self, door: Door, page: Page, *, verbs: Collection[str] = VERBS.keys(), at_once: int = 256) -> None:
         self._door = door
         self._desk = Desk(door)
         self._page = page
+        self._verbs = verbs
+        self._turns = asyncio.Semaphore(at_once)
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._beginning = asyncio.Lock()
         self._begun = False
 
-    def ask(self, number: int, verb: str, arguments: str, data: bytes = b"", source: Source | None = None) -> None:
-        """Take a request; `arguments`: a JSON object."""
-        request = Request(number, self._desk, self._page, data, source)
-        task = asyncio.ensure_future(self._answer(number, lambda: VERBS[verb](request, **json.loads(arguments)), verb))
+    def __contains__(self, number: int) -> bool:
+        """Whether a request of this number has no answer yet."""
+        return number in self._tasks
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def ask(self, number: int, verb: str, arguments: dict[str, Any], source: Source | None = None) -> asyncio.Task[None]:
+        """Take a request, of a number that no other in work has. The task ends when it is answered."""
+        request = Request(number, self._desk, self._page, source)
+        task = asyncio.ensure_future(self._answer(number, verb, arguments, request))
         self._tasks[number] = task
         task.add_done_callback(lambda _: self._tasks.pop(number, None))
+        return task
 
     def cancel(self, number: int) -> None:
         """End a request: what it began is rolled back or cleared away, and then its answer is the error `cancelled`."""
         if task := self._tasks.get(number):
             task.cancel()
 
-    async def _answer(self, number: int, begin: Callable[[], Any], verb: str) -> None:
-        answer: Value
+    async def end(self) -> None:
+        """Cancel all, and wait until nothing is left of them."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _answer(self, number: int, verb: str, arguments: dict[str, Any], request: Request) -> None:
+        answer: Value = {"error": {"code": "cancelled", "message": "cancelled", "errno": None}}
+        with suppress(asyncio.CancelledError):
+            async with self._turns:
+                answer = await self._told(verb, arguments, request)
+                await self._page.ready()
+        self._page.post({"id": number, **answer})
+
+    async def _told(self, verb: str, arguments: dict[str, Any], request: Request) -> Value:
         try:
-            if verb not in VERBS:
-                raise Refused(f"there is no verb {verb}")
-            try:
-                work = begin()
-            except (TypeError, ValueError) as error:
-                raise Refused(f"{verb}: {error}") from error
-            try:
-                await self._begin()
-                answer = {"result": await work}
-            finally:
-                work.close()
-        except asyncio.CancelledError:
-            answer = {"error": {"code": "cancelled", "message": "cancelled", "errno": None}}
+            await self._begin()
+            return {"result": await self._result(verb, arguments, request)}
         except Exception as error:
+            if isinstance(error, ScopeError):
+                await self._page.refused(verb, error)
             told = failure(error)
             if told["code"] == "internal":
                 _log.exception("%s failed", verb)
-            answer = {"error": told}
-        self._page.post(json.dumps({"id": number, **answer}))
+            return {"error": told}
+
+    async def _result(self, verb: str, arguments: dict[str, Any], request: Request) -> Value:
+        if verb not in VERBS:
+            raise Refused(f"there is no verb {verb}")
+        if verb not in self._verbs:
+            raise ScopeError(errno.EACCES, verb)
+        _require(verb, arguments)
+        return await VERBS[verb](request, **arguments)
 
     async def _begin(self) -> None:
         async with self._beginning:
             if not self._begun:
                 await self._door.begin()
                 self._begun = True
+
+
+def _require(verb: str, arguments: dict[str, Any]) -> None:
+    """Refuse what a verb does not take: names, and values of other types than it says."""
+    signature, kinds = _taken(verb)
+    try:
+        signature.bind(None, **arguments)
+    except TypeError as error:
+        raise Refused(f"{verb}: {error}") from None
+    for name, value in arguments.items():
+        if not _is(value, kinds[name]):
+            raise Refused(f"{verb}: {name} cannot be {type(value).__name__} {str(value)[:100]!r}")
+
+
+@cache
+def _taken(verb: str) -> tuple[inspect.Signature, dict[str, Any]]:
+    return inspect.signature(VERBS[verb]), get_type_hints(VERBS[verb])
+
+
+def _is(value: object, kind: Any) -> bool:
+    """Whether a value out of JSON is of a type as verbs name theirs."""
+    if get_origin(kind) is UnionType:
+        return any(_is(value, each) for each in get_args(kind))
+    if get_origin(kind) is list:
+        return isinstance(value, list) and all(_is(each, get_args(kind)[0]) for each in value)
+    if kind is int or kind is float:
+        return isinstance(value, (int, kind)) and type(value) is not bool and abs(value) < _LARGEST
+    return type(value) is kind

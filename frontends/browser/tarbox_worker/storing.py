@@ -54,6 +54,11 @@ def beside(path: str) -> str:
     return f"{path.rstrip('/').rpartition('/')[0]}/.tarbox-{random.getrandbits(64):016x}"
 
 
+async def whole(source: Source) -> bytes:
+    """All that a source has."""
+    return b"".join([await source.read(offset, min(PIECE, source.size - offset)) for offset in range(0, source.size, PIECE)])
+
+
 async def save(door: Door, path: str, data: bytes, seen: str | None, replace: bool) -> Attr:
     """Make a file's content this, and the file where there is none. `seen`: the version that it must be of (Conflict);
     without `replace` there must be none (EEXIST)."""

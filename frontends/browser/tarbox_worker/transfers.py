@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 import zipfile
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol
 
 from tarbox_core.types import Attr
 from tarbox_worker.door import Door
@@ -13,28 +13,37 @@ from tarbox_worker.storing import Progress
 from tarbox_worker.trees import PIECE, File, Found, find
 from tarbox_worker.values import shown
 
-Sink = Callable[[bytes], object]
+
+class Sink(Protocol):
+    """Where bytes go."""
+
+    def sink(self, data: bytes) -> None: ...
+    async def ready(self) -> None:
+        """Returns when there is room for more."""
+        ...
+
 
 _LEVEL: Final = 3  # of compression: more costs a WebAssembly build more time than it saves
 _FIRST: Final = 315532800  # 1980, before which an archive knows no times
 
 
-async def download(door: Door, path: str, layer: str | None, sink: Sink, progress: Progress) -> int:
+async def download(door: Door, path: str, layer: str | None, out: Sink, progress: Progress) -> int:
     """The content of a file; its size. Conflict where it changes meanwhile."""
     found = await find(door, path, layer)
     async with found.opened(found.attr) as file:
-        await _pour(file, sink, lambda done: progress(done, file.size))
+        await _pour(file, out.sink, out.ready, lambda done: progress(done, file.size))
         return file.size
 
 
-async def _pour(file: File, sink: Sink, progress: Callable[[int], None]) -> None:
+async def _pour(file: File, write: Callable[[bytes], object], ready: Callable[[], Awaitable[None]], progress: Callable[[int], None]) -> None:
     for offset in range(0, file.size, PIECE):
         progress(offset)
-        sink(await file.read(offset, PIECE))
+        write(await file.read(offset, PIECE))
+        await ready()
     progress(file.size)
 
 
-async def archive(door: Door, paths: list[str], layer: str | None, sink: Sink, progress: Progress) -> int:
+async def archive(door: Door, paths: list[str], layer: str | None, out: Sink, progress: Progress) -> int:
     """A zip archive of files and directories with all below them, each under its last name; how many bytes of content."""
     wanted: list[tuple[str, Found, Attr]] = []
     for path in paths:
@@ -46,18 +55,19 @@ async def archive(door: Door, paths: list[str], layer: str | None, sink: Sink, p
             wanted += [(f"{name}/{below}".lstrip("/"), found, attr) async for below, attr in found.below()]
     total = sum(attr.size for _, _, attr in wanted if attr.is_reg)
     done = 0
-    with zipfile.ZipFile(_Out(sink), "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL) as made:
+    with zipfile.ZipFile(_Out(out), "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL) as made:
         for name, found, attr in wanted:
             member = _member(name, attr)
             if attr.is_reg:
                 async with found.opened(attr) as file:
-                    with made.open(member, "w", force_zip64=attr.size >= 1 << 31) as out:
-                        await _pour(file, out.write, lambda part: progress(done + part, total))  # noqa: B023
+                    with made.open(member, "w", force_zip64=attr.size >= 1 << 31) as inside:
+                        await _pour(file, inside.write, out.ready, lambda part: progress(done + part, total))  # noqa: B023
                 done += attr.size
             elif attr.is_dir:
                 made.writestr(member, b"")
             elif attr.is_symlink:
                 made.writestr(member, await found.target(attr.ino))
+            await out.ready()
     return total
 
 
@@ -72,12 +82,12 @@ def _member(name: str, attr: Attr) -> zipfile.ZipInfo:
 class _Out:
     """A file that is only written."""
 
-    def __init__(self, sink: Sink) -> None:
-        self._sink = sink
+    def __init__(self, out: Sink) -> None:
+        self._out = out
 
     def write(self, data: bytes, /) -> int:
         if data:
-            self._sink(bytes(data))
+            self._out.sink(bytes(data))
         return len(data)
 
     def flush(self) -> None:

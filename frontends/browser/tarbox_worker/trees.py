@@ -6,6 +6,7 @@ Not here: changing anything.
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final, NamedTuple, TypeVar
@@ -13,11 +14,11 @@ from typing import Final, NamedTuple, TypeVar
 from tarbox_core.client.visit import Visit
 from tarbox_core.control_nodes import NAME, TREE
 from tarbox_core.effects import Op
-from tarbox_core.errors import FsError
+from tarbox_core.errors import FsError, ScopeError
 from tarbox_core.handles import DirHandle, FileHandle
 from tarbox_core.types import Attr, Entry
 from tarbox_worker.door import Door
-from tarbox_worker.values import Conflict, raw, text
+from tarbox_worker.values import Conflict, raw, text, word
 
 R = TypeVar("R")
 
@@ -46,9 +47,11 @@ async def together(works: Iterable[Callable[[], Awaitable[R]]]) -> list[R]:
 
 @contextmanager
 def about(path: str) -> Iterator[None]:
-    """A failure inside names this path, however the core came upon it."""
+    """A failure inside names this path, however the core came upon it; what leads out of the door's scope is named as it is."""
     try:
         yield
+    except ScopeError:
+        raise
     except FsError as error:
         raise FsError(error.errno, path) from error
 
@@ -57,15 +60,16 @@ def at(path: str, layer: str | None) -> bytes:
     """Where a path is found: in the tree as it is now, or as of a layer, by its name or the beginning of its id."""
     if layer is None:
         return raw(path)
-    return b"/".join((b"", NAME, *TREE, layer.encode("utf-8", "surrogateescape"))) + raw(path)
+    return b"/".join((b"", NAME, *TREE, word(layer))) + raw(path)
 
 
 class Found(NamedTuple):
-    """What stands at a path. `path` as the page gave it."""
+    """What stands at a path. `path` and `layer` as the page gave them."""
 
     door: Door
     visit: Visit
     path: str
+    layer: str | None
     attr: Attr
 
     async def entries(self, ino: int) -> list[Entry]:
@@ -116,7 +120,7 @@ async def find(door: Door, path: str, layer: str | None = None, *, follow: bool 
 
     def op(v: Visit) -> Op[Found]:
         attr = yield from v.attr(where, follow=follow)
-        return Found(door, v, path, attr)
+        return Found(door, v, path, layer, attr)
 
     with about(path):
         return await door.read(op)
@@ -142,6 +146,12 @@ class Listing:
         self._handle = handle
         self._offset = 2  # behind "." and ".."
         self.more = True
+
+    async def still_there(self) -> None:
+        """ENOENT where its path does not lead to it any more."""
+        found = self._found
+        if (await find(found.door, found.path, found.layer)).attr.ino != found.attr.ino:
+            raise FsError(errno.ENOENT, found.path)
 
     async def read(self, limit: int) -> list[Entry]:
         """The next entries, with attributes; `more` says whether others may follow."""

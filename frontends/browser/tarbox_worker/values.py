@@ -17,6 +17,7 @@ from tarbox_core.types import S_IFMT, Attr
 Value = dict[str, Any]
 
 _MS: Final = 10**6  # ns
+_FAR: Final = 2**63 / _MS - 1  # ms
 _KINDS: Final = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link", stat.S_IFIFO: "fifo", stat.S_IFSOCK: "socket"}  # else "device"
 
 
@@ -42,11 +43,26 @@ def raw(path: str) -> bytes:
     """A path as the core takes it. Refused where it does not begin at the root, or has a NUL."""
     if not path.startswith("/") or "\0" in path:
         raise Refused(f"{path!r} is no path from the root")
-    return path.encode("utf-8", "surrogateescape")
+    return word(path)
+
+
+def word(given: str) -> bytes:
+    """The bytes of a text from the page. Refused where it has surrogates that stand for none."""
+    try:
+        return given.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        raise Refused(f"{given!r} is no text") from None
 
 
 def ms(time: int) -> float:
     return time / _MS
+
+
+def ns(time: float | None) -> int | None:
+    """A time from the page. Refused beyond what is stored."""
+    if time is not None and abs(time) > _FAR:
+        raise Refused(f"{time} is no time")
+    return None if time is None else round(time * _MS)
 
 
 def attributes(attr: Attr) -> Value:

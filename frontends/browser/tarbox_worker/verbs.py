@@ -6,6 +6,7 @@ take `layer` show the tree as of it, by a layer's name or the beginning of its i
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import itertools
 from collections import OrderedDict
@@ -28,9 +29,13 @@ from tarbox_worker.values import Refused, Value, raw
 LIMIT: Final = 1000  # entries, records or finds in one answer
 READ_MAX: Final = 64 << 20  # bytes in one answer; `download` has no limit
 WRITE_MAX: Final = 16 << 20  # bytes written in one operation; `upload` has no limit
+ENTRIES_MAX: Final = 10_000  # entries or finds in one answer, whatever was asked for
+WORDS_MAX: Final = 1000  # characters that are searched for
 _LISTINGS: Final = 64  # that wait to be read on
+_HELD: Final = 2  # requests whose content is in memory as a whole
 
 FOLDER: Final = 0o777
+NOBODY: Final = (1 << 32) - 1  # what chown takes for no user, and no group
 
 
 class Work(Protocol):
@@ -39,17 +44,16 @@ class Work(Protocol):
     @property
     def desk(self) -> Desk: ...
     @property
-    def data(self) -> bytes:
+    def source(self) -> Source | None:
         """What came beside the arguments."""
-        ...
-
-    @property
-    def source(self) -> Source:
-        """The file that came beside them."""
         ...
 
     def sink(self, data: bytes) -> None:
         """Send bytes beside the answer."""
+        ...
+
+    async def ready(self) -> None:
+        """Returns when there is room for more of them."""
         ...
 
     def tell(self, event: str, **more: Any) -> None:
@@ -62,6 +66,7 @@ class Desk:
 
     def __init__(self, door: Door) -> None:
         self.door = door
+        self.holding = asyncio.Semaphore(_HELD)
         self._listings: OrderedDict[str, Listing] = OrderedDict()
         self._numbers = itertools.count(1)
 
@@ -93,10 +98,13 @@ def _progress(work: Work) -> storing.Progress:
 
 
 async def tenant(work: Work) -> Value:
-    """Who is served, and what is granted."""
-    welcome, info = work.desk.door.welcome, work.desk.door.info
+    """Who is served, and what is granted; `path`: the only directory that is, None for all."""
+    door = work.desk.door
+    welcome, info = door.welcome, door.info
+    path = values.text(b"/".join((b"", *door.scope))) if door.scope else None
     return {
         "name": info.name, "title": info.title, "head": info.head, "blockSize": info.block_size, "readOnly": welcome.read_only, "upkeep": welcome.upkeep,
+        "path": path,
     }  # fmt: skip
 
 
@@ -112,11 +120,15 @@ async def list_(work: Work, path: str, layer: str | None = None, limit: int = LI
 
 async def more(work: Work, cursor: str, limit: int = LIMIT) -> Value:
     """The next entries of a listing."""
-    return await _listed(work.desk, work.desk.resume(cursor), limit)
+    desk = work.desk
+    listing = desk.resume(cursor)
+    if desk.door.scope:  # what is not there any more may be outside by now
+        await listing.still_there()
+    return await _listed(desk, listing, limit)
 
 
 async def _listed(desk: Desk, listing: Listing, limit: int) -> Value:
-    entries = await listing.read(max(1, limit))
+    entries = await listing.read(min(max(1, limit), ENTRIES_MAX))
     return {"entries": [_entry(entry) for entry in entries], "cursor": desk.keep(listing)}
 
 
@@ -141,6 +153,8 @@ async def stat(work: Work, path: str, layer: str | None = None, follow: bool = T
 
 async def read(work: Work, path: str, offset: int = 0, length: int | None = None, layer: str | None = None) -> Value:
     """The bytes of a file from `offset`, up to 64 MiB; its attributes."""
+    if offset < 0:
+        raise Refused(f"{offset} is no place in a file")
     found = await find(work.desk.door, path, layer)
     with about(path):
         async with found.opened(found.attr) as file:
@@ -150,6 +164,7 @@ async def read(work: Work, path: str, offset: int = 0, length: int | None = None
             while offset < end:
                 data = await file.read(offset, min(PIECE, end - offset))
                 work.sink(data)
+                await work.ready()
                 offset += len(data)
     return values.attributes(found.attr)
 
@@ -157,7 +172,9 @@ async def read(work: Work, path: str, offset: int = 0, length: int | None = None
 async def search_(work: Work, path: str, words: str, layer: str | None = None, limit: int = LIMIT) -> Value:
     """What below a path has all words in its name, whatever their case, or matches the pattern that has * or ?. Events `found`
     tell it as it is found; `complete`: there is no more."""
-    complete = await search(await find(work.desk.door, path, layer), words, limit, lambda entries: work.tell("found", entries=entries))
+    if len(words) > WORDS_MAX:
+        raise Refused(f"more than {WORDS_MAX} characters to search for")
+    complete = await search(await find(work.desk.door, path, layer), words, min(limit, ENTRIES_MAX), lambda entries: work.tell("found", entries=entries))
     return {"complete": complete}
 
 
@@ -167,9 +184,12 @@ async def search_(work: Work, path: str, words: str, layer: str | None = None, l
 async def write(work: Work, path: str, ifVersion: str | None = None, replace: bool = True) -> Value:
     """Make the bytes that came along a file's content; its attributes. `ifVersion`: only where it is still of that version, else
     the error `conflict`. Without `replace` only where nothing stands."""
-    if len(work.data) > WRITE_MAX:
+    source = work.source
+    if source is not None and source.size > WRITE_MAX:
         raise Refused(f"{path}: too much to be written at once")
-    return values.attributes(await storing.save(work.desk.door, path, work.data, ifVersion, replace))
+    async with work.desk.holding:
+        data = b"" if source is None else await storing.whole(source)
+        return values.attributes(await storing.save(work.desk.door, path, data, ifVersion, replace))
 
 
 async def mkdir(work: Work, path: str, parents: bool = False) -> Value:
@@ -184,7 +204,7 @@ async def symlink(work: Work, path: str, target: str) -> Value:
 
     def op(v: Visit) -> Op[Attr]:
         where = yield from v.place(raw(path))
-        return (yield from v.fs.symlink(v.caller, *where, target.encode("utf-8", "surrogateescape")))
+        return (yield from v.fs.symlink(v.caller, *where, values.word(target)))
 
     with about(path):
         return values.attributes(await work.desk.door.change(op))
@@ -212,7 +232,7 @@ async def remove(work: Work, paths: list[str]) -> Value:
     """Remove names and all below them, behind a checkpoint. `undo`: the arguments for the verb of that name."""
     door = work.desk.door
     for path in paths:
-        await find(door, path, follow=False)
+        await changing.named(door, path)
     what = values.shown(paths[0]) if len(paths) == 1 else f"{len(paths)} items"
     kept = await changing.seal(door, f"before removing {what}")
     for path in paths:
@@ -234,12 +254,14 @@ async def restore(work: Work, path: str, layer: str, target: str | None = None) 
     await find(door, path, layer, follow=False)
     kept = await changing.seal(door, f"before restoring {values.shown(path)}")
     await changing.bring_back(door, path, layer, target or path, replace=True, progress=_progress(work))
-    return {"kept": values.layer(kept)}
+    return {"kept": {"id": kept.id} if door.scope else values.layer(kept)}  # its name and message may be somebody else's
 
 
 async def chmod(work: Work, path: str, mode: int | None = None, uid: int | None = None, gid: int | None = None, mtime: float | None = None) -> Value:
     """Set the permission bits, the owner, the time of modification (ms)."""
-    marks = Marks(mode, uid, gid, None if mtime is None else round(mtime * 10**6))
+    if not all(0 <= each < NOBODY for each in (uid or 0, gid or 0)):
+        raise Refused(f"there is no user or group {uid if uid and not 0 <= uid < NOBODY else gid}")
+    marks = Marks(mode, uid, gid, values.ns(mtime))
 
     def op(v: Visit) -> Op[Attr]:
         there = yield from v.attr(raw(path))
@@ -251,19 +273,21 @@ async def chmod(work: Work, path: str, mode: int | None = None, uid: int | None 
 
 async def upload(work: Work, path: str, replace: bool = False, mtime: float | None = None) -> Value:
     """Make a file of the one that came along. Nobody sees a part of it."""
-    marks = Marks(mtime=None if mtime is None else round(mtime * 10**6))
-    await storing.store(work.desk.door, path, work.source, marks, replace=replace, progress=_progress(work))
+    source, marks = work.source, Marks(mtime=values.ns(mtime))
+    if source is None:
+        raise Refused("no file came along")
+    await storing.store(work.desk.door, path, source, marks, replace=replace, progress=_progress(work))
     return values.attributes((await find(work.desk.door, path)).attr)
 
 
 async def download(work: Work, path: str, layer: str | None = None) -> Value:
     """The content of a file, as one blob."""
-    return {"size": await transfers.download(work.desk.door, path, layer, work.sink, _progress(work))}
+    return {"size": await transfers.download(work.desk.door, path, layer, work, _progress(work))}
 
 
 async def archive(work: Work, paths: list[str], layer: str | None = None) -> Value:
     """Files and directories as a zip archive, as one blob."""
-    return {"size": await transfers.archive(work.desk.door, paths, layer, work.sink, _progress(work))}
+    return {"size": await transfers.archive(work.desk.door, paths, layer, work, _progress(work))}
 
 
 # --- layers
@@ -347,3 +371,9 @@ VERBS: Final[Mapping[str, Verb]] = {
     "rename": rename, "restore": restore, "search": search_, "stat": stat, "switch": switch, "symlink": symlink, "tenant": tenant, "undo": undo,
     "upload": upload, "write": write,
 }  # fmt: skip
+
+# Those that concern no more than the paths that they are given; the others tell of the whole tree, or move it.
+PATH_VERBS: Final = frozenset((
+    "archive", "chmod", "copy", "download", "list", "mkdir", "more", "read", "remove", "rename", "restore", "search", "stat", "symlink", "tenant", "undo",
+    "upload", "write",
+))  # fmt: skip

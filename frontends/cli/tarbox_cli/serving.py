@@ -8,16 +8,17 @@ import secrets
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from typing import TYPE_CHECKING
 
-from tarbox_cli.arguments import count, seconds, tenant_name
-from tarbox_cli.output import Output, complain, iso, local
+from tarbox_cli.arguments import UsageError, count, seconds, tenant_name, tenant_path
+from tarbox_cli.output import Output, complain, iso, local, quote, text
 from tarbox_cli.session import administer, database_url, settings
 from tarbox_cli.users import whoever
-from tarbox_core.errors import TarboxError, TenantError
+from tarbox_core.errors import FsError, TarboxError, TenantError
 from tarbox_core.types import TenantInfo
 
 if TYPE_CHECKING:
     from tarbox_browser.running import Started
     from tarbox_cli.commands import Verbs
+    from tarbox_cli.config import Config
     from tarbox_core.drivers.sync import SyncDriver
     from tarbox_core.tokens import Token
 
@@ -109,6 +110,7 @@ def _show(link: str) -> None:
 def create_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--read-only", "-r", action="store_true", help="it changes nothing")
     parser.add_argument("--ttl", metavar="TIME", type=seconds, default=_DAY, help="for how long it is good, as in 30m, 8h or 90d; a year at most (1d)")
+    parser.add_argument("--path", metavar="DIR", type=tenant_path, help="it opens this directory and what is below it, and nothing else of the tenant")
     parser.add_argument("--name", metavar="TEXT", default="", help="what it is for, in `token list` and in the audit")
 
 
@@ -122,16 +124,41 @@ def create(options: Namespace, out: Output) -> int:
     digest = tokens.hashed(shown, config.token.secret)
     with administer(options) as driver:
         info = driver.run(lambda: tenant.info(name))
+        path = None if options.path is None else _directory(config, info, options.path)
         (new,) = driver.run(
             lambda: tokens.create(
-                [info], digest, seconds=max(1, round(options.ttl)), caller=whoever().caller, name=options.name, read_only=options.read_only
+                [info], digest, seconds=max(1, round(options.ttl)), caller=whoever().caller, name=options.name, read_only=options.read_only,
+                path=path,
             ), durable=True,
         )  # fmt: skip
     if options.json:
-        out.json({"id": new.id, "token": shown, "tenant": name, "name": options.name, "read_only": options.read_only, "expires_at": iso(new.expires_at)})
+        out.json({
+            "id": new.id, "token": shown, "tenant": name, "path": path and text(path), "name": options.name, "read_only": options.read_only,
+            "expires_at": iso(new.expires_at),
+        })  # fmt: skip
     else:
         out.line(shown)
     return 0
+
+
+def _directory(config: Config, info: TenantInfo, given: bytes) -> bytes | None:
+    """The directory that a token is for, under its true name; None for the root, which is all. UsageError where it has another."""
+    from tarbox_cli.session import open_tenant
+    from tarbox_core import path
+
+    driver, fs = open_tenant(config, database_url(config), info, read_only=True)
+    try:
+        names = driver.run(lambda: path.true_names(fs.session, whoever().caller, given))
+    except FsError as error:
+        raise FsError(error.errno, given) from error
+    finally:
+        driver.close()
+    if not names:
+        return None
+    true = b"/" + b"/".join(names)
+    if path.split(given, given) != names:
+        raise UsageError(f"{quote(given)} leads to {quote(true)}: a token is for a directory under its true name, as in --path {quote(true)}")
+    return true
 
 
 # --- token list
@@ -152,7 +179,7 @@ def list_(options: Namespace, out: Output) -> int:
     if options.json:
         out.json([_described(token) for token in found])
     elif found:
-        head = ("ID", "TENANT", "KIND", "MAY", "STATE", "EXPIRES", "LAST USED", "NAME")
+        head = ("ID", "TENANT", "PATH", "KIND", "MAY", "STATE", "EXPIRES", "LAST USED", "NAME")
         out.table(head, [_row(token) for token in found])
     return 0
 
@@ -160,14 +187,15 @@ def list_(options: Namespace, out: Output) -> int:
 def _row(token: Token) -> tuple[str, ...]:
     used = "-" if token.used_at is None else local(token.used_at)
     return (
-        str(token.id), token.tenant_name, token.kind, "read" if token.read_only else "write", token.state, local(token.expires_at), used, token.name,
+        str(token.id), token.tenant_name, quote(token.path or b"/"), token.kind, "read" if token.read_only else "write", token.state, local(token.expires_at),
+        used, token.name,
     )  # fmt: skip
 
 
 def _described(token: Token) -> dict[str, object]:
     return {
-        "id": token.id, "tenant": token.tenant_name, "kind": token.kind, "name": token.name, "read_only": token.read_only, "state": token.state,
-        "parent": token.parent, "uid": token.uid, "created_at": iso(token.created_at), "expires_at": iso(token.expires_at),
+        "id": token.id, "tenant": token.tenant_name, "path": token.path and text(token.path), "kind": token.kind, "name": token.name,
+        "read_only": token.read_only, "state": token.state, "parent": token.parent, "uid": token.uid, "created_at": iso(token.created_at), "expires_at": iso(token.expires_at),
         "used_at": None if token.used_at is None else iso(token.used_at),
     }  # fmt: skip
 
