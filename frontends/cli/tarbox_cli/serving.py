@@ -195,8 +195,8 @@ def _row(token: Token) -> tuple[str, ...]:
 def _described(token: Token) -> dict[str, object]:
     return {
         "id": token.id, "tenant": token.tenant_name, "path": token.path and text(token.path), "kind": token.kind, "name": token.name,
-        "read_only": token.read_only, "state": token.state, "parent": token.parent, "uid": token.uid, "created_at": iso(token.created_at), "expires_at": iso(token.expires_at),
-        "used_at": None if token.used_at is None else iso(token.used_at),
+        "read_only": token.read_only, "state": token.state, "parent": token.parent, "uid": token.uid, "created_at": iso(token.created_at),
+        "expires_at": iso(token.expires_at), "used_at": None if token.used_at is None else iso(token.used_at),
     }  # fmt: skip
 
 
