@@ -69,6 +69,9 @@ class Changes {
 
   async read() {
     const reading = ++this.#reading;
+    this.#end();
+    this.#end = () => {};
+    this.sides.replaceChildren();
     this.paths.replaceChildren(h("p.note", {}, "Comparing…"));
     try {
       const { changes } = await this.client.told("diff", { older: this.older.value, newer: this.newer.value });
@@ -80,8 +83,6 @@ class Changes {
   }
 
   #draw(changes) {
-    this.#end();
-    this.#end = () => {};
     this.sides.replaceChildren(
       h("p.note", {}, changes.length ? `${count(changes.length, "path")} ${changes.length === 1 ? "differs" : "differ"}` : "Nothing differs"),
     );
@@ -92,7 +93,7 @@ class Changes {
         "button",
         { type: "button", role: "option", "aria-selected": "false", onclick: (event) => this.#choose(event.currentTarget, change) },
         status,
-        h("span", {}, words),
+        h("span", {}, h("bdi", {}, words)),
       );
     });
     if (changes.length > SHOWN) options.push(h("p.note", {}, `and ${count(changes.length - SHOWN, "more path", "more paths")}`));

@@ -130,7 +130,7 @@ export class Commands {
       mayWrite && place.layer && { label: "Restore", icon: "restore", run: () => this.do("restore") },
       one && LINE,
       one && whole && { label: "History", icon: "clock", run: about("history") },
-      one && whole && { label: "Audit", icon: "layers", run: about("audit") },
+      one && whole && { label: "Audit", icon: "list", run: about("audit") },
       one && { label: "Properties", icon: "info", run: about("properties") },
     ];
   }

@@ -1,7 +1,7 @@
 // Two versions of a file, side by side in a window.
 
 import { openWindow } from "./dialog.js";
-import { h } from "./dom.js";
+import { h, phone } from "./dom.js";
 import { size } from "./format.js";
 import { nameOf } from "./paths.js";
 import { TEXT_MAX, textOf } from "./content.js";
@@ -16,14 +16,14 @@ export async function compareTexts(name, before, after) {
 
 // Fill an element; what ends it.
 export async function drawSides(body, name, before, after) {
-  const { sideBySide } = await import("./editor.js");
+  const { drawDifference } = await import("./editor.js");
   const host = h("div.merge", {});
   body.replaceChildren(h("div.labels", {}, h("span", {}, before.label), h("span", {}, after.label)), host);
   if (before.text === null || after.text === null) {
     host.append(h("p.note", {}, "This is no text, or too much of it: only the sizes can be compared here."));
     return () => {};
   }
-  return sideBySide(host, before.text, after.text, name);
+  return drawDifference(host, before.text, after.text, name, phone.matches);
 }
 
 // A side by where it is: {label, path, layer}; a path of null is nothing at all.

@@ -4,7 +4,7 @@
 import { closeBrackets, closeBracketsKeymap } from "@codemirror/autocomplete";
 import { defaultKeymap, history, historyKeymap, indentWithTab } from "@codemirror/commands";
 import { bracketMatching, foldGutter, foldKeymap, HighlightStyle, indentOnInput, syntaxHighlighting } from "@codemirror/language";
-import { MergeView } from "@codemirror/merge";
+import { MergeView, unifiedMergeView } from "@codemirror/merge";
 import { highlightSelectionMatches, search, searchKeymap } from "@codemirror/search";
 import { Compartment, EditorState } from "@codemirror/state";
 import {
@@ -45,28 +45,42 @@ const look = EditorView.theme({
   "&.cm-focused > .cm-scroller > .cm-selectionLayer .cm-selectionBackground, .cm-selectionBackground": { backgroundColor: "var(--chosen)" },
   ".cm-selectionMatch": { backgroundColor: "var(--hover)", outline: "1px solid var(--line)" },
   ".cm-panels": { backgroundColor: "var(--raised)", color: "var(--text)", borderColor: "var(--line)" },
-  ".cm-panel input, .cm-panel button": {
-    font: "13px var(--sans)",
+  ".cm-panels-top": { borderBottomColor: "var(--line)" },
+  ".cm-panel.cm-search": { padding: "8px 48px 4px 16px", font: "13px/20px var(--sans)" },
+  ".cm-panel.cm-search input, .cm-panel.cm-search button, .cm-panel.cm-search label": { margin: "0 8px 4px 0", font: "inherit" },
+  ".cm-panel.cm-search label input": { margin: "0" },
+  ".cm-panel .cm-textfield, .cm-panel .cm-button": {
+    minHeight: "28px",
+    padding: "0 8px",
     color: "inherit",
     backgroundColor: "var(--surface)",
     backgroundImage: "none",
     border: "1px solid var(--line)",
-    borderRadius: "4px",
+    borderRadius: "var(--radius)",
   },
-  ".cm-panel label": { font: "13px var(--sans)" },
+  ".cm-panel .cm-textfield": { width: "208px", borderColor: "var(--edge)" },
+  ".cm-panel .cm-button": { cursor: "pointer" },
+  ".cm-panel .cm-button:hover": { backgroundColor: "var(--hover)" },
+  ".cm-panel :focus-visible": { outline: "2px solid var(--accent)", outlineOffset: "1px" },
+  ".cm-panel label": { display: "inline-flex", alignItems: "center", gap: "4px" },
+  ".cm-panel.cm-search [name=close]": { inset: "8px 8px auto auto", margin: "0", width: "28px", height: "28px", fontSize: "18px", cursor: "pointer" },
+  ".cm-panel.cm-search [name=close]:hover": { backgroundColor: "var(--hover)" },
   ".cm-searchMatch": { backgroundColor: "var(--found)" },
   ".cm-foldPlaceholder": { backgroundColor: "var(--hover)", border: "none", color: "var(--dim)" },
-  ".cm-changedLine": { backgroundColor: "var(--diff-line) !important" },
-  ".cm-changedText": { background: "var(--diff-text) !important" },
-  ".cm-deletedChunk": { backgroundColor: "var(--bad-soft)" },
+  ".cm-changedLine, .cm-inlineChangedLine": { backgroundColor: "var(--good-soft) !important" },
+  ".cm-changedText": { background: "var(--good-text) !important" },
+  "&.cm-merge-a .cm-changedLine, .cm-deletedChunk": { backgroundColor: "var(--bad-soft) !important" },
+  "&.cm-merge-a .cm-changedText, .cm-deletedChunk .cm-deletedText": { background: "var(--bad-text) !important" },
   ".cm-collapsedLines": { background: "var(--hover)", color: "var(--dim)", padding: "4px 16px" },
   ".cm-changeGutter": { width: "3px" },
-  ".cm-changedLineGutter": { background: "var(--accent)" },
+  "&.cm-merge-b .cm-changedLineGutter, .cm-changedLineGutter": { background: "var(--good)" },
+  "&.cm-merge-a .cm-changedLineGutter, .cm-deletedLineGutter": { background: "var(--bad)" },
 });
 
 const merged = new CSSStyleSheet();
 merged.replaceSync(
-  ":host { display: block; height: 100%; overflow: auto; } .cm-mergeView { min-height: 100%; } .cm-mergeViewEditors { min-height: 100%; }",
+  ":host { display: grid; height: 100%; overflow: auto; } .cm-mergeView { display: grid; min-width: 0; }" +
+    " .cm-mergeViewEditor + .cm-mergeViewEditor { border-left: 1px solid var(--line); }",
 );
 
 // Both ends of a line are kept as they are: "\r" alone, and where they are mixed, stays in its line.
@@ -154,20 +168,27 @@ export function editText(host, { text, name, readOnly, changed, save }) {
   };
 }
 
-// Two texts side by side in `host`, what is equal folded away.
-export function sideBySide(host, before, after, name) {
+const differing = { gutter: true, collapseUnchanged: { margin: 3, minSize: 6 }, diffConfig: { scanLimit: 5000, timeout: 1000 } };
+
+// Two texts in `host`, what is equal folded away: side by side, or where it is `narrow` in one.
+export function drawDifference(host, before, after, name, narrow) {
   const root = host.attachShadow({ mode: "open" });
   root.adoptedStyleSheets = [merged];
   const language = new Compartment();
-  const side = (text) => ({ doc: text, extensions: [reading(text), EditorState.readOnly.of(true), language.of([])] });
+  const label = EditorView.contentAttributes.of({ "aria-label": `What differs in ${name}` });
+  const side = (text) => ({ doc: text, extensions: [reading(text), EditorState.readOnly.of(true), label, language.of([])] });
+  if (narrow) {
+    const { doc, extensions } = side(after);
+    const view = new EditorView({ doc, extensions: [extensions, unifiedMergeView({ original: before, mergeControls: false, ...differing })], parent: root, root });
+    speak(view, language, name);
+    return () => view.destroy();
+  }
   const view = new MergeView({
     a: side(before),
     b: side(after),
     parent: root,
     root,
-    gutter: true,
-    collapseUnchanged: { margin: 3, minSize: 6 },
-    diffConfig: { scanLimit: 5000, timeout: 1000 },
+    ...differing,
   });
   root.adoptedStyleSheets = [...new Set([...root.adoptedStyleSheets, merged])];
   speak(view.a, language, name);

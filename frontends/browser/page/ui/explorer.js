@@ -9,6 +9,7 @@ import { Crumbs } from "./crumbs.js";
 import { Drafts } from "./drafts.js";
 import { h, settled } from "./dom.js";
 import { count, size } from "./format.js";
+import { icon } from "./icons.js";
 import { join, nameOf, parentOf, within } from "./paths.js";
 import { layOut } from "./layout.js";
 import { List } from "./list.js";
@@ -22,6 +23,11 @@ import { Transfers } from "./transfers.js";
 import { Tree } from "./tree.js";
 
 const SOON = 150; // ms in which changes by others are gathered
+
+// What stands in an empty list.
+function blank(name, words) {
+  return [icon(name), h("p", {}, words)];
+}
 
 export class Explorer {
   place; // {path, layer, branch}, of the folder
@@ -70,7 +76,7 @@ export class Explorer {
   }
 
   get writable() {
-    return this.mayWrite && this.place.layer === null && within(this.place.path, this.top);
+    return this.mayWrite && this.place.layer === null && within(this.place.path, this.top) && !this.#failed;
   }
 
   // Whether the whole tenant is opened. Who has a path alone has no layers, branches, or records.
@@ -176,7 +182,7 @@ export class Explorer {
       await readFolder(this.client, place.path, place.layer, signal, (folder, entries, whole) => {
         this.folder = folder;
         this.#failed = false;
-        this.list.show(entries, { keep: !first, note: entries.length ? "" : "This folder is empty" });
+        this.list.show(entries, { keep: !first, note: entries.length ? "" : blank("folder", "This folder is empty") });
         if (first) this.#arrived(before, select);
         first = false;
         this.layout.busy(!whole);
@@ -258,7 +264,7 @@ export class Explorer {
     const open = this.#file && this.list.entries.find(({ name }) => name === nameOf(this.#file));
     const entry = open || (chosen.length === 1 ? chosen[0] : null);
     if (entry) this.panel.about(join(this.place.path, entry.name), entry);
-    else if (this.folder) this.panel.about(this.place.path, { ...this.folder, name: nameOf(this.place.path) });
+    else this.panel.about(this.place.path, this.folder && { ...this.folder, name: nameOf(this.place.path) });
   }
 
   markCut() {
@@ -290,7 +296,7 @@ export class Explorer {
         if (!whole || signal.aborted || path !== this.place.path || layer !== this.place.layer) return;
         this.folder = folder;
         this.#failed = false;
-        this.list.show(entries, { keep: true, note: entries.length ? "" : "This folder is empty" });
+        this.list.show(entries, { keep: true, note: entries.length ? "" : blank("folder", "This folder is empty") });
         if (select.length) this.list.choose(select);
         this.describe();
       });
@@ -304,7 +310,7 @@ export class Explorer {
   #unread(error) {
     const lead = () => h("button", { type: "button", onclick: () => this.go(this.top) }, `Go to ${this.top}`);
     this.#failed = true;
-    this.list.show([], { note: [h("p", {}, error.message), ...(within(this.place.path, this.top) ? [] : [lead()])] });
+    this.list.show([], { note: [...blank("unread", error.message), ...(within(this.place.path, this.top) ? [] : [lead()])] });
   }
 
   // We changed what is in these folders.

@@ -24,10 +24,10 @@ export function size(bytes) {
   return `${value < 10 ? value.toFixed(1) : Math.round(value)} ${UNITS[power]}`;
 }
 
-// A time of today by its hour, another by its day.
+// A time of today by its hour, one of another day by that, too.
 export function time(ms) {
   const then = new Date(ms);
-  return then.toDateString() === new Date().toDateString() ? clock.format(then) : `${day.format(then)}, ${clock.format(then)}`;
+  return then.toDateString() === new Date().toDateString() ? `Today, ${clock.format(then)}` : `${day.format(then)}, ${clock.format(then)}`;
 }
 
 export function fullTime(ms) {
@@ -70,6 +70,36 @@ const TEXTS = new Set(
   ).split(" "),
 );
 
+const KINDS = {
+  txt: "Text",
+  md: "Markdown",
+  rst: "reStructuredText",
+  py: "Python",
+  js: "JavaScript",
+  mjs: "JavaScript",
+  ts: "TypeScript",
+  css: "Style sheet",
+  html: "HTML",
+  c: "C",
+  h: "C header",
+  go: "Go",
+  rs: "Rust",
+  java: "Java",
+  rb: "Ruby",
+  sh: "Shell script",
+  log: "Log",
+  png: "PNG image",
+  jpg: "JPEG image",
+  jpeg: "JPEG image",
+  gif: "GIF image",
+  webp: "WebP image",
+  svg: "SVG drawing",
+  zip: "Zip archive",
+  tar: "Tar archive",
+  gz: "Gzip archive",
+  pdf: "PDF",
+};
+
 export function iconOf(entry) {
   if (entry.kind === "directory") return "folder";
   if (entry.kind === "link") return "link";
@@ -82,7 +112,7 @@ export function iconOf(entry) {
 
 export function kindOf(entry) {
   const ending = endingOf(entry.name);
-  if (entry.kind === "file" && ending) return `${ending.toUpperCase()} file`;
+  if (entry.kind === "file" && ending) return Object.hasOwn(KINDS, ending) ? KINDS[ending] : `${ending.toUpperCase()} file`;
   return { directory: "Folder", link: "Symbolic link", fifo: "Pipe", socket: "Socket", device: "Device", file: "File" }[entry.kind];
 }
 

@@ -3,14 +3,15 @@
 import { openWindow } from "./dialog.js";
 import { h } from "./dom.js";
 
+// Keys, with a space between those that do the same.
 const KEYS = [
   [
     "Moving about",
     [
       ["↑ ↓ Home End PgUp PgDn", "Go through the list"],
-      ["A letter, or several", "Go to a name"],
+      ["A…Z", "Go to a name, by its first letters"],
       ["Enter", "Open"],
-      ["Backspace, Alt+↑", "The folder above"],
+      ["Backspace Alt+↑", "The folder above"],
       ["Alt+← Alt+→", "Back and forward"],
       ["Ctrl+L", "Edit the path"],
       ["/", "Search by name"],
@@ -20,8 +21,8 @@ const KEYS = [
   [
     "Selecting",
     [
-      ["Shift+↑ ↓, Shift+click", "From here to there"],
-      ["Space, Ctrl+click", "One more, or one less"],
+      ["Shift+↑ Shift+↓ Shift+click", "From here to there"],
+      ["Space Ctrl+click", "One more, or one less"],
       ["Ctrl+A", "All"],
     ],
   ],
@@ -31,7 +32,7 @@ const KEYS = [
       ["F2", "Rename"],
       ["Delete", "Delete"],
       ["Ctrl+Z", "Undo"],
-      ["Ctrl+C  Ctrl+X  Ctrl+V", "Copy, cut, paste"],
+      ["Ctrl+C Ctrl+X Ctrl+V", "Copy, cut, paste"],
       ["Ctrl+S", "Save the open file"],
       ["Shift+F10", "All that can be done"],
       ["?", "This"],
@@ -48,7 +49,14 @@ export function openHelp() {
       h(
         "dl",
         {},
-        keys.map(([key, words]) => [h("dt", {}, h("kbd", {}, key)), h("dd", {}, words)]),
+        keys.map(([key, words]) => [
+          h(
+            "dt",
+            {},
+            key.split(" ").map((each) => h("kbd", {}, each)),
+          ),
+          h("dd", {}, words),
+        ]),
       ),
     ),
   );

@@ -24,7 +24,14 @@ function item(explorer, version, older) {
   const name = layerName(layer);
   const now = layer.sealedAt === null;
   const lines =
-    counts && h("span.counts", {}, h("ins", {}, `+${counts.added}`), h("del", {}, `−${counts.deleted}`), h("span", {}, `~${counts.modified}`));
+    counts &&
+    h(
+      "span.counts",
+      { title: "Lines added, deleted, modified" },
+      counts.added > 0 && h("ins", {}, `+${counts.added}`),
+      counts.deleted > 0 && h("del", {}, `−${counts.deleted}`),
+      counts.modified > 0 && h("span", {}, `~${counts.modified}`),
+    );
   const file = attributes?.kind === "file";
   const before = older?.attributes?.kind === "file" ? older : null;
   const sides = () => [

@@ -1,5 +1,7 @@
 // Icons, drawn on a grid of 16 with one pen.
 
+import { h } from "./dom.js";
+
 const SHAPES = {
   archive: "M2.5 3.5h11v3h-11zM3.5 6.5v6.5h9V6.5M6.5 9h3",
   branch:
@@ -20,6 +22,7 @@ const SHAPES = {
   info: "M8 14A6 6 0 1 0 8 2a6 6 0 0 0 0 12zM8 7.5v3.5M8 5v.01",
   layers: "M8 2l6 3-6 3-6-3zM2 8l6 3 6-3M2 11l6 3 6-3",
   link: "M7 9.5l-2 2a2.1 2.1 0 0 1-3-3l2.5-2.5a2.1 2.1 0 0 1 3 0M9 6.5l2-2a2.1 2.1 0 0 1 3 3L11.5 10a2.1 2.1 0 0 1-3 0",
+  list: "M6 4h7.5M6 8h7.5M6 12h7.5M2.8 4h.01M2.8 8h.01M2.8 12h.01",
   menu: "M2.5 4h11M2.5 8h11M2.5 12h11",
   moon: "M13 9.5A5.5 5.5 0 0 1 6.5 3 5.5 5.5 0 1 0 13 9.5z",
   more: "M3.5 8h.01M8 8h.01M12.5 8h.01",
@@ -34,9 +37,15 @@ const SHAPES = {
   swap: "M3 5.5h9M9.5 3L12 5.5 9.5 8M13 10.5H4M6.5 8L4 10.5 6.5 13",
   text: "M4 1.8h5.2L12.5 5v9.2H4zM9 2v3.2h3.3M6 8h4.5M6 10.5h4.5",
   trash: "M3 4.5h10M6 4.5V2.8h4v1.7M4.2 4.5l.6 9h6.4l.6-9M6.7 7v4M9.3 7v4",
+  unread: "M1.8 4v9h12.4V5.2H8L6.5 3.5H1.8zM6 7.5l4 3.5M10 7.5L6 11",
   undo: "M5.5 3L2.5 6l3 3M2.5 6H10a3.5 3.5 0 0 1 0 7H6",
   upload: "M8 10.5V3M4.5 6L8 2.5 11.5 6M3 13.5h10",
 };
+
+// The sign of the whole, as the tab has it.
+export function mark() {
+  return h("img.mark", { src: document.querySelector("link[rel=icon]").href, alt: "" });
+}
 
 export function icon(name) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");

@@ -1,7 +1,7 @@
 // How the parts lie on the screen.
 
 import { h, phone } from "./dom.js";
-import { icon } from "./icons.js";
+import { icon, mark } from "./icons.js";
 import { leave } from "./session.js";
 import { LINE, menuButton } from "./menu.js";
 import { isDark, switchTheme } from "./theme.js";
@@ -31,7 +31,7 @@ export function layOut(explorer, tenants) {
     "header.top",
     {},
     drawer,
-    h("h1", {}, tenant.name),
+    h("h1", {}, mark(), tenant.name),
     crumbs.element,
     h(
       "div.tools",

@@ -37,7 +37,7 @@ export class List {
     });
     this.rows.element.setAttribute("aria-multiselectable", "true");
     this.heads = COLUMNS.map(([by, label]) => this.#head(by, label));
-    this.note = h("div.note", {});
+    this.note = h("div.note", { role: "status" });
     this.element = h("div.list", {}, h("div.heads", { role: "presentation" }, this.heads), this.rows.element, this.note);
     this.rows.element.addEventListener("click", (event) => this.#clicked(event));
     this.rows.element.addEventListener("dblclick", (event) => this.#opened(event));

@@ -2,12 +2,14 @@
 // runs the verbs.
 
 import { admitted, askForLink } from "./session.js";
+import { bindCutText } from "./cut.js";
 import { applyTheme } from "./theme.js";
 import { Client } from "./client.js";
 import { Explorer } from "./explorer.js";
 import { sentence } from "./format.js";
 
 applyTheme();
+bindCutText();
 const welcome = document.querySelector("#welcome");
 const trouble = (words) => (welcome.querySelector("p").textContent = words);
 

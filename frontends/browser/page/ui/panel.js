@@ -2,6 +2,7 @@
 
 import { h, keep, phone, recall, roving } from "./dom.js";
 import { icon } from "./icons.js";
+import { nameOf } from "./paths.js";
 import { showAudit } from "./audit.js";
 import { showHistory } from "./history.js";
 import { showPreview } from "./preview.js";
@@ -19,7 +20,7 @@ const KEY = "tarbox-panel";
 
 export class Panel {
   #tab = "preview";
-  #about = null; // {path, entry}
+  #about = null; // {path, entry}; no entry where nothing can be read
   #ends = new AbortController();
 
   constructor(explorer) {
@@ -92,7 +93,11 @@ export class Panel {
       await this.timeline.refresh();
     } else if (this.#about) {
       const { path, entry } = this.#about;
-      this.title.textContent = entry.name || this.explorer.tenant.name;
+      this.title.textContent = nameOf(path) || this.explorer.tenant.name;
+      if (!entry) {
+        this.body.replaceChildren();
+        return;
+      }
       const { signal } = this.#ends;
       const content = h("div", {});
       try {

@@ -93,6 +93,7 @@ export class Paper {
   }
 
   async #conflict() {
+    this.on.state("Not saved", "dirty");
     const answer = await question({
       title: `“${this.name}” was changed elsewhere`,
       text: "Since you opened it, somebody else has saved it. Your edits are still here.",
@@ -109,6 +110,7 @@ export class Paper {
   }
 
   async #gone() {
+    this.on.state("Not saved", "dirty");
     const choices = [
       { label: "Cancel", value: "", kind: "quiet" },
       { label: "Save it anew", value: "over", kind: "main" },

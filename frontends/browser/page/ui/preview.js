@@ -3,7 +3,7 @@
 import { h } from "./dom.js";
 import { count, iconOf, kindOf, RASTER, rights, size, time } from "./format.js";
 import { icon } from "./icons.js";
-import { hexLine } from "./hex.js";
+import { hexParts } from "./hex.js";
 import { IMAGE_MAX, rasterOf, textOf } from "./content.js";
 import { endingOf } from "./paths.js";
 
@@ -17,7 +17,7 @@ export async function showPreview(element, explorer, path, entry, signal) {
 
 function facts(explorer, entry) {
   const words = entry.kind === "file" ? `${kindOf(entry)} · ${size(entry.size)}` : kindOf(entry);
-  return h("p.facts", {}, words, h("br"), `Modified ${time(entry.mtime)}`, h("br"), h("code", {}, rights(entry.mode)));
+  return h("p.facts", {}, words, h("br"), `Modified: ${time(entry.mtime)}`, h("br"), h("code", {}, rights(entry.mode)));
 }
 
 async function glance(client, path, layer, entry, signal) {
@@ -44,6 +44,6 @@ async function glance(client, path, layer, entry, signal) {
   const text = textOf(data, length < entry.size);
   if (text !== null) return h("pre.text", { tabindex: "0" }, text, length < entry.size && h("span.more", {}, "\n…"));
   const bytes = new Uint8Array(data).subarray(0, BYTES);
-  const lines = Array.from({ length: Math.ceil(bytes.length / 16) }, (_, at) => hexLine(bytes.subarray(at * 16, at * 16 + 16), at * 16));
+  const lines = Array.from({ length: Math.ceil(bytes.length / 16) }, (_, at) => hexParts(bytes.subarray(at * 16, at * 16 + 16), at * 16).join(""));
   return h("pre.hex", { tabindex: "0" }, lines.join("\n"));
 }

@@ -1,10 +1,11 @@
 // Who is let in: a link's secret for a session, and a form for a link where there is none.
 
 import { h } from "./dom.js";
+import { mark } from "./icons.js";
 import { openWindow } from "./dialog.js";
 
 const REASONS = {
-  spent: "This link was used already. `tarbox token create` makes another token.",
+  spent: "This link was used already. Another token is made by: tarbox token create",
   expired: "This link is too old.",
   revoked: "This token was revoked.",
   unknown: "The server does not know this token.",
@@ -55,14 +56,15 @@ export function askForLink(words) {
           problem.textContent = answer.words ?? "";
           tenants = answer.tenants;
           if (tenants) dialog.close();
+          else input.select();
         },
       },
-      h("p", {}, "`tarbox serve` prints a link that opens this page. Open a new one, or paste it here."),
+      h("p", {}, h("code", {}, "tarbox serve"), " prints a link that opens this page. Open a new one, or paste it here."),
       problem,
       h("label.field", {}, h("span", {}, "Link or token"), input),
       h("footer", {}, h("button.main", { type: "submit" }, "Open")),
     );
-    const dialog = openWindow({ title: "Tarbox", kind: "small.login", content: form, close: () => resolve(tenants) });
+    const dialog = openWindow({ title: [mark(), "Tarbox"], kind: "small.login", content: form, close: () => resolve(tenants) });
     dialog.addEventListener("cancel", (event) => event.preventDefault());
   });
 }

@@ -58,7 +58,7 @@ export class Timeline {
           "span.line",
           {},
           h("strong", {}, name),
-          layer.branch && !layer.current && h("span.tag", {}, layer.branch),
+          layer.branch && !open && h("span.tag", {}, layer.branch),
           h("time", { title: fullTime(when) }, time(when)),
         ),
         layer.message && h("span.line.dim", {}, layer.message),

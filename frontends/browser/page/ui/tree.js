@@ -135,7 +135,7 @@ export class Tree {
     const { item, row } = this.#nodes.get(path);
     item.tabIndex = 0;
     if (path === this.#path) item.setAttribute("aria-selected", "true");
-    row.scrollIntoView({ block: "nearest" });
+    for (const part of [row.firstChild, row.lastChild]) part.scrollIntoView({ block: "nearest" }); // the name, and what is before it if there is room
   }
 
   async #toggle(path) {
