@@ -103,9 +103,9 @@ def behind(tarbox: Tarbox, *words: str) -> Iterator[tuple[Line, Server]]:
 
 
 @contextmanager
-def opened(tarbox: Tarbox, server: Server, chromium: Any, *, lost: bool = False, **options: Any) -> Iterator[Explorer]:
-    """A page that the server's link opened. At its end nothing was said on the console, and nobody else asked; `lost`: but for a
-    connection that was to be lost."""
+def opened(tarbox: Tarbox, server: Server, chromium: Any, *, token: str = "", lost: bool = False, **options: Any) -> Iterator[Explorer]:
+    """A page that the server's link opened, or a token. At its end nothing was said on the console, and nobody else asked; `lost`: but
+    for a connection that was to be lost."""
     context = chromium.new_context(**({"viewport": {"width": 1280, "height": 800}} | options))
     page = context.new_page()
     said: list[str] = []
@@ -113,7 +113,7 @@ def opened(tarbox: Tarbox, server: Server, chromium: Any, *, lost: bool = False,
     page.on("console", lambda message: said.append(message.text))
     page.on("pageerror", lambda error: said.append(str(error)))
     page.on("request", lambda request: asked.append(request.url))
-    page.goto(server.told["url"])
+    page.goto(f"{server.origin}/#token={token}" if token else server.told["url"])
     expect(page.locator(".explorer")).to_be_visible(timeout=20_000)
     expect(page.locator(".bar")).to_be_hidden(timeout=20_000)
     yield Explorer(page, tarbox, server)

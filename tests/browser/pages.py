@@ -33,10 +33,10 @@ def built() -> dict[str, Any]:
     return manifest
 
 
-def lay_out(tarbox: Tarbox) -> None:
-    """The folder that `serving` serves: the build, and the page of these tests."""
+def lay_out(tarbox: Tarbox, worker: str = "worker") -> None:
+    """The folder that `serving` serves: the build, and the page of these tests, which asks a worker of the build."""
     folder = tarbox.folder / "static"
-    worker = built()["entries"]["worker"]
+    worker = built()["entries"][worker]
     shutil.copytree(STATIC, folder, ignore=shutil.ignore_patterns("index.html*"))
     shutil.copyfile(Path(__file__).with_name("client.js"), folder / "client.js")
     script = f'<script src="/client.js" data-worker="/{worker}"></script>'

@@ -4,6 +4,7 @@
 import { Answer } from "./answer.js";
 
 const TOGETHER = 7; // in work at once: the server takes 8, of which one is the ping's
+const LONGEST = 1 << 20; // characters of a request's words, as the server takes them
 const PATIENCE = 120_000; // ms for which a request waits for the socket to open
 const ATTEMPTS = 8; // at one request, each of which the connection may end
 const AGAIN = new Set(["archive", "chmod", "download", "list", "read", "search", "stat", "tenant", "upload", "write"]); // may be done twice
@@ -12,6 +13,7 @@ const WORDS = {
   cancelled: "cancelled",
   connection: "the server cannot be reached",
   stale: "the connection was lost: the listing must begin anew",
+  usage: "too many names at once",
   unknown: "the connection was lost: nobody knows whether it was done",
 };
 
@@ -43,6 +45,13 @@ class Request {
   holds({ kind, size, mtime }) {
     return kind === "file" && size === this.content.size && mtime === (this.args.mtime ?? mtime);
   }
+}
+
+// What the server is asked for a request.
+function asked({ id, verb, args, content, taken }) {
+  if (taken !== null) return { id, verb: "stat", args: { path: args.path } };
+  if (verb === "more") return { id, verb, args: { ...args, cursor: args.cursor.split(":")[1] } };
+  return { id, verb, args, bytes: content?.size }; // left out where there is none
 }
 
 export class Requests {
@@ -140,20 +149,19 @@ export class Requests {
 
   // Whether it is in work now.
   #send(request) {
-    const { id, verb, args, content, taken } = request;
-    const [socket, cursor] = verb === "more" ? args.cursor.split(":") : [];
-    if (verb === "more" && socket !== String(this.#sockets)) {
+    if (request.verb === "more" && !request.args.cursor.startsWith(`${this.#sockets}:`)) {
       this.#fail(request, "stale");
+      return false;
+    }
+    const words = JSON.stringify(asked(request));
+    if (words.length > LONGEST) {
+      this.#fail(request, "usage");
       return false;
     }
     clearTimeout(request.timer);
     request.sent = true;
-    let asked = { id, verb, args };
-    if (taken !== null) asked = { id, verb: "stat", args: { path: args.path } };
-    else if (cursor !== undefined) asked.args = { ...args, cursor };
-    else if (content !== null) asked.bytes = content.size;
     request.tries++;
-    this.say(JSON.stringify(asked));
+    this.say(words);
     return true;
   }
 

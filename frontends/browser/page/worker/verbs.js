@@ -7,9 +7,8 @@
 import { Requests } from "./requests.js";
 import { Socket } from "./socket.js";
 
-const PING = JSON.stringify({ id: 0xffffffff, verb: "tenant", args: {} }); // under an id that the page comes to last
-
 let socket;
+let pings = 2 ** 32; // their ids, from those down that the page comes to last
 const requests = new Requests((message) => socket.send(message));
 
 function open(url) {
@@ -19,7 +18,7 @@ function open(url) {
     lost: () => requests.lost(),
     refused: (words) => requests.refused(words),
     owed: () => requests.waiting,
-    ping: () => PING,
+    ping: () => JSON.stringify({ id: --pings, verb: "tenant" }),
   });
 }
 
