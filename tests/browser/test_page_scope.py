@@ -283,6 +283,22 @@ def test_another_token_in_its_place_opens_another_page(tarbox: Tarbox, server: S
         expect(page.find(".crumbs [aria-current]")).to_have_attribute("data-path", "/")
 
 
+def test_another_tab_changes_the_session(tarbox: Tarbox, chromium: Any) -> None:
+    """Which this page notices when it needs a connection anew."""
+    with behind(tarbox) as (line, server), opened(tarbox, server, chromium, token=token(tarbox), lost=True) as page:
+        other = page.page.context.new_page()
+        other.goto(f"{server.origin}/#token={tarbox.json('token', 'create')['token']}")
+        expect(other.locator(".branch-name")).to_be_visible(timeout=20_000)
+        other.close()
+        line.cut()
+        expect(page.find("dialog")).to_contain_text("This session does not open this tenant", timeout=20_000)
+        page.find("dialog input").fill(token(tarbox))
+        page.answer("Open")
+        expect(page.find(".banner.connection")).to_be_hidden(timeout=10_000)
+        page.go(f"{TOP}/deep")
+        page.shows("inner")
+
+
 def test_a_line_that_breaks_and_falls_silent(tarbox: Tarbox, chromium: Any, tmp_path: Path) -> None:
     (tmp_path / "large.bin").write_bytes(large := b"".join(hashlib.sha256(b"%d" % n).digest() for n in range(40 << 15)))
     tarbox("mkdir", f"{TOP}/line")

@@ -2,7 +2,7 @@
 
 import { h } from "./dom.js";
 import { icon } from "./icons.js";
-import { nameOf, resolved, within } from "./paths.js";
+import { join, nameOf, resolved, within } from "./paths.js";
 
 export class Crumbs {
   #path;
@@ -38,26 +38,25 @@ export class Crumbs {
   show(path) {
     this.#path = path;
     const { top } = this;
-    const crumbs = this.#trail(path).map(({ here, name }) => {
+    const crumbs = this.#trail(path).map(({ here, name }, at) => {
       const first = here === top;
       const words = first ? [icon("archive"), nameOf(top)] : name;
       const marks = { "data-path": here, "aria-current": here === path ? "page" : null, title: first && top !== "/" ? top : null };
       const button = h("button", { type: "button", ...marks, onclick: () => this.go(here) }, words);
       if (first && top === "/") button.setAttribute("aria-label", "Root");
-      return h("li", {}, !first && icon("chevron"), button);
+      return h("li", {}, at > 0 && icon("chevron"), button);
     });
     this.parts.replaceChildren(...crumbs);
     this.parts.scrollLeft = this.parts.scrollWidth;
   }
 
-  // From the top to a path: what each part is called, and where it is. A path that is elsewhere is one part.
+  // From the top to a path: what each part is called, and where it is. A path that is elsewhere stands alone.
   #trail(path) {
     const { top } = this;
-    if (!within(path, top)) return [{ here: top }, { here: path, name: path }];
-    const names = path.split("/").slice(top === "/" ? 1 : top.split("/").length);
-    const above = top === "/" ? "" : top;
-    const below = names.filter(Boolean).map((name, at) => ({ here: `${above}/${names.slice(0, at + 1).join("/")}`, name }));
-    return [{ here: top }, ...below];
+    if (!within(path, top)) return [{ here: path, name: path }];
+    const trail = [{ here: top }];
+    for (const name of path.slice(top.length).split("/").filter(Boolean)) trail.push({ here: join(trail.at(-1).here, name), name });
+    return trail;
   }
 
   edit() {

@@ -80,7 +80,7 @@ export class Panel {
     this.#ends.abort();
     this.#ends = new AbortController();
     const layers = this.#tab === "layers";
-    this.tablist.hidden = layers;
+    this.tablist.hidden = layers || !this.#about?.entry;
     this.element.dataset.tab = this.#tab;
     for (const [at, [name]] of this.kinds.entries()) {
       this.tabs[at].setAttribute("aria-selected", String(name === this.#tab));
