@@ -129,13 +129,13 @@ def use(
     has to be for a path, or must not be. `how` is told in the records."""
     verdict = yield from _look(digest, kinds, served, tenant, part)
     yield from finish(*_used(verdict, how, caller))
-    return Verdict([each for each in verdict.tokens if each.state == "good"], verdict.reason)
+    return Verdict(_good(verdict), verdict.reason)
 
 
 def exchange(digest: bytes, session: bytes, seconds: int, served: Mapping[int, str], how: Mapping[str, Any], caller: Caller) -> Op[Verdict]:
     """Begin a session, known by the hash `session`, with a link, which is spent by it, or with a token. The sessions' rows."""
     verdict = yield from _look(digest, (TOKEN, LINK), served, None, None)
-    good = [each for each in verdict.tokens if each.state == "good"]
+    good = _good(verdict)
     begun = [sql.CREATE(each.tenant, session, SESSION, each.name, each.read_only, each.uid, each.gid, each.path, each.id, seconds) for each in good]
     yield from run(*begun, *_used(verdict, how, caller))
     (rows,) = yield from finish(sql.FIND(session))
@@ -172,17 +172,21 @@ def _look(digest: bytes, kinds: Collection[str], served: Mapping[int, str], tena
         return Verdict([], "kind" if wanted else "tenant")
     reason = "" if any(each.state == "good" for each in wanted) else wanted[0].state
     if not reason and part not in (None, any(each.path is not None for each in wanted)):
-        return Verdict([], "path")
+        reason = "path"
     return Verdict(wanted, reason)
 
 
+def _good(verdict: Verdict) -> list[Token]:
+    return [] if verdict.reason else [each for each in verdict.tokens if each.state == "good"]
+
+
 def _used(verdict: Verdict, how: Mapping[str, Any], caller: Caller) -> list[Query]:
-    good = [each for each in verdict.tokens if each.state == "good"]
+    good = _good(verdict)
     queries = [sql.USED([each.id for each in good])] if good else []
     for each in good:
         queries.append(_record(each.tenant, "token_use", caller, {"token": each.id, **how}))
     if not good:
-        queries += [_refused(each.tenant, each.state, {"token": each.id, **how}, caller) for each in verdict.tokens]
+        queries += [_refused(each.tenant, verdict.reason if each.state == "good" else each.state, {"token": each.id, **how}, caller) for each in verdict.tokens]
     return queries
 
 

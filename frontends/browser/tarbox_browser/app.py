@@ -176,7 +176,7 @@ class Explorer:
     async def _converse(self, kind: type[Conversation], socket: WebSocket, served: Served, token: Token, how: How) -> None:
         async def refused(reason: str, **about: str) -> None:
             told = {"token": token.id, **how, **{key: _clipped(value) for key, value in about.items()}}
-            await aside(lambda: self._desk.refuse(token.tenant_name, reason, told))
+            await aside(lambda: self._desk.refuse(token.tenant_name, reason, told, known=True))
 
         conversation, feed = kind(socket, served, token, refused), self._feeds[token.tenant_name]
         self._live.add(conversation)

@@ -98,13 +98,14 @@ class Desk:
     def standing(self, idents: Sequence[int]) -> set[int]:
         return self._driver.run(lambda: tokens.standing(idents))
 
-    def refuse(self, tenant: str | None, reason: str, how: How) -> None:
-        """Record a refusal where the tenant is known: by its name, or as the only one. Never raises."""
+    def refuse(self, tenant: str | None, reason: str, how: How, *, known: bool = False) -> None:
+        """Record a refusal where the tenant is known: by its name, or as the only one. `known`: so is who is refused, of whom each one
+        is recorded. Never raises."""
         info = self.tenants.get(tenant) if tenant is not None else None
         if info is None and len(self.tenants) == 1:
             (info,) = self.tenants.values()
         _log.info("refused (%s): %s", reason, how)
-        if info is None or not self._may_record(info.id):
+        if info is None or not (known or self._may_record(info.id)):
             return
         ident = info.id
         told = "".join(ch if ch.isprintable() else "?" for ch in reason)  # a client's words may be in it
@@ -116,7 +117,7 @@ class Desk:
     def _opened(self, verdict: tokens.Verdict, tenant: str | None, how: How) -> list[Token]:
         if verdict.tokens:
             return verdict.tokens
-        if verdict.reason in ("unknown", "tenant", "kind", "path"):  # of no row that would do, so nothing is recorded yet
+        if verdict.reason in ("unknown", "tenant", "kind"):  # no row of this tenant, so nothing is recorded yet
             self.refuse(tenant, verdict.reason, how)
         raise Refused(403 if verdict.reason in ("tenant", "path") else 401, verdict.reason)
 
