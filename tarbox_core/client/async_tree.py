@@ -43,11 +43,25 @@ class _Bridge:
         self._driver = driver
 
     def run(self, factory: Callable[[], Op[R]], *, durable: bool = False, reading: bool = False) -> R:
+        if not _is_awaited():
+            raise raw.Dropped("a file of a tree on an event loop was dropped, and not closed: what was not flushed is lost")
         result: R = anyio.from_thread.run(partial(self._driver.run, factory, durable=durable, reading=reading))
         return result
 
     def close(self) -> None:
         """The loop's driver stays."""
+
+
+def _is_awaited() -> bool:
+    """Whether this thread does what a task asked for. What is collected as garbage comes here on any thread: on the loop's, or on
+    a worker's when the loop takes it for idle; to wait for the loop there would be for ever."""
+    try:
+        anyio.from_thread.check_cancelled()
+    except (AttributeError, RuntimeError):
+        return False
+    except BaseException:  # cancelled, as the loop will say
+        return True
+    return True
 
 
 def _awaited(verb: Verb[P, R]) -> Callable[Concatenate[AsyncTree, P], Awaitable[R]]:

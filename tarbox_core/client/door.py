@@ -12,8 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
 from tarbox_core import audit, tenant
@@ -125,13 +124,15 @@ def _embedded() -> str:
     return embedded.start()
 
 
-class Scope(NamedTuple):
+@dataclass
+class Scope:
     """A transaction that this thread or task is in. `runner`: a driver's Transaction, of whichever kind the Tree's driver is."""
 
     door: Door
     runner: Any
     info: TenantInfo  # where the head stands, and stays
     outer: Scope | None
+    left: bool = False  # elsewhere than it was entered, where it is to be seen no more
 
 
 _scope: ContextVar[Scope | None] = ContextVar("tarbox_core.client", default=None)
@@ -210,7 +211,7 @@ class Door:
     def scope(self) -> Scope | None:
         """The transaction on this tree that this thread or task is in."""
         scope = _scope.get()
-        while scope is not None and scope.door is not self:
+        while scope is not None and (scope.door is not self or scope.left):
             scope = scope.outer
         return scope
 
@@ -232,8 +233,16 @@ class Door:
 
     def enter(self, runner: Any, info: TenantInfo) -> Callable[[], None]:
         """Let this thread or task be in a transaction; what ends that."""
-        token = _scope.set(Scope(self, runner, info, _scope.get()))
-        return partial(_scope.reset, token)
+        scope = Scope(self, runner, info, _scope.get())
+        token = _scope.set(scope)
+
+        def leave() -> None:
+            try:
+                _scope.reset(token)
+            except ValueError:  # as of a generator that another thread or task goes on with
+                scope.left = True
+
+        return leave
 
     # --- layers
 

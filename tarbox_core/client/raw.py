@@ -19,7 +19,7 @@ from tarbox_core.client.names import Path, absolute, given
 from tarbox_core.client.opening import NEWLINES, Mode, opened
 from tarbox_core.client.visit import Visit
 from tarbox_core.effects import Op, finish, within
-from tarbox_core.errors import FsError, TransactionError
+from tarbox_core.errors import FsError, TarboxError, TransactionError
 from tarbox_core.file import OpenFile
 from tarbox_core.handles import FileHandle
 
@@ -30,8 +30,12 @@ SMALL: Final = 8 << 10
 _ALL: Final = 1 << 62
 
 
+class Dropped(TarboxError):
+    """Nobody waits for what is to be done with a file."""
+
+
 class Runner(Protocol):
-    """A driver, or a transaction of one, that blocks."""
+    """A driver, or a transaction of one, that blocks. Its `run` may raise Dropped."""
 
     def run(self, factory: Callable[[], Op[R]], *, durable: bool = False, reading: bool = False) -> R: ...
 
@@ -178,7 +182,7 @@ class RawFile(io.RawIOBase):
         try:
             with self._turn:
                 self._run(self._released, durable=self._durable and self._wrote)
-        except TransactionError:
+        except (TransactionError, Dropped):
             if self._wrote:
                 raise
         finally:

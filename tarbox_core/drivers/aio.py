@@ -14,17 +14,18 @@ from contextlib import asynccontextmanager
 from copy import copy
 from functools import partial
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Final, NamedTuple, Self, TypeVar
 
 import anyio
 import anyio.to_thread
+from anyio.lowlevel import RunVar
 
 from tarbox_core.drivers.base import CONNECTION_TIMEOUT, POOL_SIZE, Pause, Trip, conduct
 from tarbox_core.drivers.dsn import Dsn, parse_url
 from tarbox_core.drivers.nested import Nested
 from tarbox_core.drivers.wire import Wire
 from tarbox_core.effects import Op, Rows
-from tarbox_core.errors import ConnectError, ConnectionLost, TarboxError
+from tarbox_core.errors import ConnectError, ConnectionLost, TarboxError, TransactionError
 
 R = TypeVar("R")
 
@@ -117,12 +118,21 @@ class AsyncTransaction:
         self._lease: _Lease | None = None
         self._nested = Nested(durable)
         self._turn = anyio.Lock()
+        self._running: anyio.CancelScope | None = None  # of the operation at hand
+        self._ended = False
 
     async def run(self, factory: Callable[[], Op[R]], *, durable: bool = False, reading: bool = False) -> R:
         """Run an operation, which is undone by itself where it fails. What it did counts when the transaction is committed, and
         is as durable as that."""
         async with self._turn:
-            return await _play(conduct(factory, random.random, reading=reading, inside=True), self._trip, self._undo)
+            with anyio.CancelScope() as self._running:
+                try:
+                    return await _play(conduct(factory, random.random, reading=reading, inside=True), self._trip, self._undo)
+                finally:
+                    self._running = None
+                    if self._ended:
+                        self._give()
+            raise TransactionError("this transaction ended while something was done in it, which was undone")
 
     async def _trip(self, wanted: Trip) -> list[Rows]:
         self._nested.require_open()
@@ -145,8 +155,16 @@ class AsyncTransaction:
                 await self._leases.on(self._lease, self._nested.commit)
 
     def end(self) -> None:
-        """Give the connection back, rolled back where nothing was committed."""
+        """Give the connection back, rolled back where nothing was committed. An operation of another task that is not done yet, as
+        one for whose thread a task did not wait that was cancelled, is cancelled, and gives the connection back itself."""
         self._nested.end()
+        self._ended = True
+        if self._running is not None:
+            self._running.cancel()
+        else:
+            self._give()
+
+    def _give(self) -> None:
         if self._lease is not None:
             given, self._lease = self._lease, None
             self._leases.give(given)
@@ -178,32 +196,49 @@ async def _play(
         await rest()
 
 
+class _Room(NamedTuple):
+    """What one event loop may use at once."""
+
+    wires: anyio.Semaphore
+    threads: anyio.CapacityLimiter  # one to work and one to cancel it, for each wire
+
+
 class _Leases:
-    """At most `size` wires, and as many threads: they are its own, so that other users of threads cannot keep a commit waiting."""
+    """For each loop at most `size` wires, and as many threads: they are its own, so that other users of threads cannot keep a commit waiting."""
 
     def __init__(self, size: int, timeout: float) -> None:
         self._size = size
         self._timeout = timeout
         self._idle: deque[Wire] = deque()
         self._closed = False
-        # Made on the loop that first runs an operation.
-        self._wires: anyio.Semaphore | None = None
-        self._threads: anyio.CapacityLimiter | None = None
+        self._rooms: RunVar[_Room] = RunVar("tarbox_core.drivers.aio")
+
+    @property
+    def _room(self) -> _Room:
+        """Of the loop that asks: one that came to its end, however, holds nothing."""
+        try:
+            return self._rooms.get()
+        except LookupError:
+            room = _Room(anyio.Semaphore(self._size), anyio.CapacityLimiter(2 * self._size))
+            self._rooms.set(room)
+            return room
 
     async def take(self, make: Callable[[], Wire], role: str | None) -> _Lease:
-        if self._wires is None:
-            self._wires = anyio.Semaphore(self._size)
+        wires = self._room.wires
         with anyio.move_on_after(self._timeout) as waiting:
-            await self._wires.acquire()
+            await wires.acquire()
         if waiting.cancelled_caught:
             raise ConnectError(f"all {self._size} connections of the pool were busy for {self._timeout:g} s")
         if self._closed:
-            self._wires.release()
+            wires.release()
             raise ConnectError("the driver is closed")
-        return _Lease(self._idle.pop() if self._idle else None, make, role)
+        try:
+            return _Lease(self._idle.pop(), make, role)
+        except IndexError:
+            return _Lease(None, make, role)
 
     def give(self, lease: _Lease) -> None:
-        wire = lease.wire
+        wire = lease.wire if not lease.abandoned else None
         try:
             if wire is not None:
                 wire.rollback()  # does not wait for the reply
@@ -212,13 +247,12 @@ class _Leases:
                 wire.close()
             elif wire is not None and not wire.closed:
                 self._idle.append(wire)
-            if self._wires is not None:
-                self._wires.release()
+            self._room.wires.release()
 
     async def on(self, lease: _Lease, work: Callable[[Wire], R]) -> R:
-        """Run `work` on the lease's wire in a thread. When cancelled, the wire is closed, after its statement has ended."""
-        if self._threads is None:
-            self._threads = anyio.CapacityLimiter(2 * self._size)  # a thread to work and one to cancel it
+        """Run `work` on the lease's wire in a thread. When cancelled, the wire is closed, after its statement has ended; who is
+        cancelled once more meanwhile (asyncio does so) leaves that to the thread."""
+        threads = self._room.threads
         turn = threading.Lock()  # taken by the thread, or by a cancellation that comes before it
         ended = threading.Event()
 
@@ -229,13 +263,19 @@ class _Leases:
                 return work(lease.ready())
             finally:
                 ended.set()
+                if lease.abandoned and lease.wire is not None:
+                    lease.wire.close()
 
         try:
-            return await anyio.to_thread.run_sync(task, abandon_on_cancel=True, limiter=self._threads)
+            return await anyio.to_thread.run_sync(task, abandon_on_cancel=True, limiter=threads)
         except anyio.get_cancelled_exc_class():
             if not turn.acquire(blocking=False):
-                with anyio.CancelScope(shield=True):
-                    await anyio.to_thread.run_sync(lease.interrupt, ended, limiter=self._threads)
+                try:
+                    with anyio.CancelScope(shield=True):
+                        await anyio.to_thread.run_sync(lease.interrupt, ended, abandon_on_cancel=True, limiter=threads)
+                finally:
+                    if not ended.is_set():
+                        lease.abandon()
             if lease.wire is not None:
                 lease.wire.close()
             raise
@@ -255,6 +295,12 @@ class _Lease:
         self._make = make
         self._role = role
         self._ready = False
+        self.abandoned = False  # to the thread that uses the wire
+
+    def abandon(self) -> None:
+        self.abandoned = True
+        if self.wire is not None:
+            self.wire.abort()
 
     def ready(self) -> Wire:
         """The wire: the idle one if it still lives, or a new one. Blocks; raises ConnectError."""

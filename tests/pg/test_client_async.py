@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import random
+import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import anyio
+import anyio.to_thread
 import pytest
 
 import tarbox_core
 from tarbox_core.client.async_tree import AsyncTree
+from tarbox_core.client.raw import Dropped
 from tarbox_core.client.tree import Tree
 from tarbox_core.errors import TransactionError
 from tests.tenants import Tenant
@@ -130,6 +134,111 @@ async def test_a_cancelled_transaction_leaves_nothing(tenant: Tenant) -> None:
         assert scope.cancelled_caught
         assert await tree.listdir("/") == []
         await tree.mkdir("/d")
+
+
+async def test_whoever_is_cancelled_at_any_moment_leaves_nothing_half_done(tenant: Tenant) -> None:
+    """By asyncio itself, which does not wait for threads: neither a connection nor a thread is used by two, or kept."""
+    async with opened(tenant, pool_size=3) as tree:
+        await tree.mkdir("/d")
+        dice, before = random.Random(5), asyncio.all_tasks()
+
+        async def work(number: int) -> None:
+            async with tree.transaction():
+                await tree.mkdir(f"/d/{number}-a")
+                async with await tree.open(f"/d/{number}-b", "w") as stream:
+                    await stream.write("x")
+            async with await tree.open("/log", "a") as stream:
+                await stream.write("a line\n" * 300)
+
+        for number in range(60):
+            task = asyncio.create_task(work(number))
+            await asyncio.sleep(dice.random() * 0.03)
+            for _ in range(dice.choice((1, 1, 2))):
+                task.cancel()
+                await asyncio.sleep(0)
+            with suppress(asyncio.CancelledError):
+                await task
+        names = await tree.listdir("/d")
+        assert [name for name in names if name.replace("-a", "-b") not in names] == []
+        assert (await tree.stat("/log")).st_size % 2100 == 0 and names
+        with anyio.fail_after(10):
+            while asyncio.all_tasks() - before or tree._driver._leases._room.wires.value < 3:
+                await asyncio.sleep(0.01)
+        await asyncio.gather(*(tree.write_text(f"/{number}", "x") for number in range(12)))
+
+
+async def test_what_goes_on_behind_a_transaction_is_not_in_it(tenant: Tenant) -> None:
+    """A task that was begun inside and is not done at the end."""
+    async with opened(tenant) as tree, opened(tenant) as other:
+        await tree.mkdir("/d")
+        async with other.transaction():
+            await other.mkdir("/d/x")  # whoever wants to change the directory waits
+            with pytest.raises(KeyError):
+                async with tree.transaction():
+                    await tree.mkdir("/e")
+                    task = asyncio.create_task(tree.mkdir("/d/x"))
+                    await asyncio.sleep(0.1)
+                    raise KeyError
+            with pytest.raises(TransactionError, match="ended while something was done in it"):
+                await task
+        assert await tree.listdir("/") == ["d"] and await tree.listdir("/d") == ["x"]
+
+
+async def test_a_file_that_is_dropped_keeps_nobody_waiting(tenant: Tenant) -> None:
+    async with opened(tenant) as tree:
+        stream = await tree.open("/f", "w")
+        await stream.write("flushed\n")
+        await stream.flush()
+        await stream.write("never")
+        inner = stream.wrapped
+        with pytest.raises(Dropped, match="was dropped"):
+            inner.close()  # as the collection of garbage does, wherever it runs
+        await anyio.to_thread.run_sync((await tree.open("/f", "r")).wrapped.close)  # in a thread of the loop it is a call like any other
+        assert await tree.read_text("/f") == "flushed\n"
+
+
+def test_event_loops_that_run_at_once(tenant: Tenant) -> None:
+    tree = asyncio.run(start(tenant))
+    failures: list[BaseException] = []
+
+    def run(number: int) -> None:
+        try:
+            asyncio.run(work(number))
+        except BaseException as error:
+            failures.append(error)
+
+    async def work(number: int) -> None:
+        await asyncio.gather(*(tree.write_text(f"/{number}-{turn}", "x") for turn in range(6)))
+
+    threads = [threading.Thread(target=run, args=(number,), daemon=True) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert failures == [] and not any(thread.is_alive() for thread in threads)
+    assert len(asyncio.run(tree.listdir("/"))) == 24
+    asyncio.run(tree.close())
+
+
+def test_trio(tenant: Tenant) -> None:
+    trio = pytest.importorskip("trio")
+
+    async def main() -> None:
+        async with await tarbox_core.aconnect(tenant.url, tenant.info.name, pool_size=2) as tree:
+            await tree.mkdir("/d")
+            with trio.move_on_after(0.1) as scope:
+                async with tree.transaction():
+                    await tree.mkdir("/d/no")
+                    await trio.sleep(10)
+            assert scope.cancelled_caught
+            async with trio.open_nursery() as nursery:
+                for number in range(4):
+                    nursery.start_soon(tree.write_text, f"/d/{number}", "x")
+            async with await tree.open("/d/log", "a") as stream:
+                await stream.write("line\n")
+            assert await tree.listdir("/d") == ["0", "1", "2", "3", "log"] and (await tree.checkpoint("c")).label == "c"
+
+    trio.run(main)
 
 
 def test_a_tree_held_beyond_one_event_loop(tenant: Tenant) -> None:
