@@ -241,6 +241,13 @@ def test_other_ways_out(client: Client, tarbox: Tarbox, refused: Refusals, verb:
     assert tarbox("tree", "/") == before and len(tarbox.json("layer", "list")) <= layers + (verb == "restore")
 
 
+@pytest.mark.parametrize("layer", ["nothing", "main", "", "/", "head", *"0123456789abcdef"])
+def test_no_name_of_a_layer_is_told(client: Client, layer: str) -> None:
+    """A word that could be several layers, or one that is still written to."""
+    error = client.ask("read", path="/a/b/f", layer=layer).message.get("error", {"message": ""})
+    assert "first" not in error["message"] and "could be" not in error["message"]
+
+
 @pytest.mark.parametrize("path", ["/a/b", "/a/b/", "/a", "/"])
 @pytest.mark.parametrize(
     ("verb", "arguments"),

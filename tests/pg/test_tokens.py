@@ -34,9 +34,12 @@ def make(tenant: Tenant, shown: str, *, seconds: int = HOUR, **more: Any) -> int
     return new.id
 
 
-def use(tenant: Tenant, shown: str, kinds: tuple[str, ...] = (TOKEN, SESSION), *, named: str | None = None, served: dict[int, str] | None = None) -> Verdict:
+def use(
+    tenant: Tenant, shown: str, kinds: tuple[str, ...] = (TOKEN, SESSION), *, named: str | None = None, served: dict[int, str] | None = None,
+    part: bool | None = None,
+) -> Verdict:
     known = {tenant.info.id: tenant.info.name} if served is None else served
-    return tenant.owner.run(lambda: tokens.use(of(tenant, shown), kinds, known, named, HOW, ME))
+    return tenant.owner.run(lambda: tokens.use(of(tenant, shown), kinds, known, named, HOW, ME, part=part))
 
 
 def exchange(tenant: Tenant, shown: str, session: str, *, seconds: int = HOUR) -> Verdict:
@@ -173,6 +176,27 @@ def test_a_secret_opens_its_own_tenants_only(make_tenant: Callable[..., Tenant])
     one.owner.run(lambda: tenants.delete(two.info.name))
     two.damaged = True  # there is nothing left to check
     assert use(one, "both", served=served) == ([], "revoked")
+
+
+def test_a_token_for_a_path(tenant: Tenant, audit: Callable[[], list[tuple[Any, ...]]]) -> None:
+    ident = make(tenant, "part", path=b"/a/b\xff")
+    make(tenant, "whole")
+    assert audit()[0][4] == {"token": ident, "kind": "token", "name": "", "read_only": False, "path": "/a/b\\xff"}
+    (opened,) = use(tenant, "part", part=True).tokens
+    assert (opened.path, opened.scope) == (b"/a/b\xff", (b"a", b"b\xff"))
+    (opened,) = use(tenant, "whole", part=False).tokens
+    assert (opened.path, opened.scope) == (None, ())
+    (session,) = exchange(tenant, "part", "session").tokens
+    assert session.path == b"/a/b\xff" and use(tenant, "session", part=True).tokens[0].scope == (b"a", b"b\xff")
+    before = len(audit())
+    for shown, part in (("part", False), ("session", False), ("whole", True)):
+        assert use(tenant, shown, part=part) == ([], "path")
+    assert [(record[0], record[3], record[4]["reason"]) for record in audit()[before:]] == [("token_refused", 13, "path")] * 3
+    assert audit()[before][4]["token"] == ident
+    assert use(tenant, "part").tokens and use(tenant, "whole").tokens
+    for path in (b"", b"/", b"a", b"/a/", b"//a", b"/a/../b", b"/./a", b"/.."):
+        with pytest.raises(TokenError, match="from the root"):
+            make(tenant, "s", path=path)
 
 
 def test_what_cannot_be_is_refused(tenant: Tenant) -> None:

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, TypeVar
 from tarbox_core.client.visit import Visit
 from tarbox_core.control_nodes import NAME, TREE
 from tarbox_core.effects import Op
-from tarbox_core.errors import FsError, ScopeError
+from tarbox_core.errors import FsError, LayerError, ScopeError
 from tarbox_core.handles import DirHandle, FileHandle
 from tarbox_core.types import Attr, Entry
 from tarbox_worker.door import Door
@@ -115,7 +115,7 @@ def attributes(entry: Entry) -> Attr:
 
 
 async def find(door: Door, path: str, layer: str | None = None, *, follow: bool = True) -> Found:
-    """ENOENT and its kin name the path as it was given."""
+    """ENOENT and its kin name the path as it was given. A door with a scope is told nothing of layers but that one is not there."""
     where = at(path, layer)
 
     def op(v: Visit) -> Op[Found]:
@@ -123,7 +123,12 @@ async def find(door: Door, path: str, layer: str | None = None, *, follow: bool 
         return Found(door, v, path, layer, attr)
 
     with about(path):
-        return await door.read(op)
+        try:
+            return await door.read(op)
+        except LayerError as error:
+            if not door.scope:
+                raise
+            raise FsError(error.errno, path) from None
 
 
 class File:
