@@ -82,7 +82,7 @@ class Talk:
         self._late: Lru[int, bool] = Lru(LATE)
         self._told: Lru[int, bool] = Lru(TOLD)
         self._out: deque[str | bytes] = deque()
-        self._waiting = 0  # bytes of these
+        self.held = 0  # bytes of these
         self._some, self._room = asyncio.Event(), asyncio.Event()
         self._room.set()
 
@@ -94,8 +94,8 @@ class Talk:
                 self._some.clear()
                 while self._out:
                     await self._line.send(self._out[0])
-                    self._waiting -= len(self._out.popleft())
-                    if self._waiting <= OUT_MAX:
+                    self.held -= len(self._out.popleft())
+                    if self.held <= OUT_MAX:
                         self._room.set()
         except Exception:
             _log.exception("a client of verbs is told nothing more")
@@ -193,8 +193,8 @@ class Talk:
 
     def _put(self, message: str | bytes) -> None:
         self._out.append(message)
-        self._waiting += len(message)
-        if self._waiting > OUT_MAX:
+        self.held += len(message)
+        if self.held > OUT_MAX:
             self._room.clear()
         self._some.set()
 
