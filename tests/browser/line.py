@@ -13,24 +13,27 @@ class Line:
 
     def __init__(self) -> None:
         self.to = 0  # the server's port
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        self._passing = threading.Event()
-        self._passing.set()
         self._open: set[socket.socket] = set()
         self._silent: set[socket.socket] = set()  # those that were open when it fell silent
         self._lost: set[socket.socket] = set()  # of which nothing passes again
+        self._up, self._down = threading.Event(), threading.Event()  # whether anything passes to the server, and from it
+        self.heal()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
-    def swallow(self) -> None:
-        """From now on nothing arrives, on old connections or new ones."""
+    def swallow(self, *, answers: bool = False) -> None:
+        """From now on nothing arrives, on old connections or new ones; with `answers` only nothing of the server's."""
         self._silent = set(self._open)
-        self._passing.clear()
+        self._down.clear()
+        if not answers:
+            self._up.clear()
 
     def heal(self) -> None:
         """What was begun since passes; the connections that fell silent stay so."""
         self._lost |= self._silent
-        self._passing.set()
+        self._up.set()
+        self._down.set()
 
     def cut(self) -> None:
         """Both ends are told."""
@@ -60,18 +63,18 @@ class Line:
             except OSError:
                 return
             self._open |= {client, server}
-            for source, sink in ((client, server), (server, client)):
-                threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
+            for source, sink, passing in ((client, server, self._up), (server, client, self._down)):
+                threading.Thread(target=self._pump, args=(source, sink, passing), daemon=True).start()
 
-    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+    def _pump(self, source: socket.socket, sink: socket.socket, passing: threading.Event) -> None:
         try:
             while data := source.recv(1 << 16):
-                self._passing.wait()
+                passing.wait()
                 if source not in self._lost:
                     sink.sendall(data)
         except OSError:
             pass
-        self._passing.wait()
+        passing.wait()
         for stream in (source, sink):
             try:
                 stream.shutdown(socket.SHUT_RDWR)

@@ -80,10 +80,11 @@ class Client:
         return found
 
 
-def login(page: Page, server: Server) -> None:
+def login(page: Page, server: Server, secret: str | None = None) -> None:
+    """A session for the page, by the server's link or a token."""
     page.goto(f"{server.origin}/")
     words = "(token) => fetch('/login', {method: 'POST', headers: {'content-type': 'application/json'}, body: JSON.stringify({token})}).then((a) => a.status)"
-    assert page.evaluate(words, server.secret) == 200
+    assert page.evaluate(words, secret or server.secret) == 200
 
 
 @contextmanager

@@ -110,7 +110,13 @@ def make_folder(v: Visit, path: bytes, mode: int, *, parents: bool) -> Op[Attr]:
         if above:
             yield from make_folder(v, above, mode, parents=True)
     where = yield from v.place(path)
-    return (yield from within(v.fs.mkdir(v.caller, *where, v.mode(mode))))
+    try:
+        return (yield from within(v.fs.mkdir(v.caller, *where, v.mode(mode))))
+    except FsError as error:
+        there = (yield from present(v, path, follow=True)) if parents and error.errno == errno.EEXIST else None
+        if there is None or not there.is_dir:
+            raise
+        return there  # somebody else has made it meanwhile
 
 
 async def _copy_file(door: Door, source: Found, attr: Attr, target: str, keep: bool, replace: bool, progress: Progress) -> None:
