@@ -51,8 +51,8 @@ def server(tarbox: Tarbox) -> Iterator[Server]:
         yield running
 
 
-def token(tarbox: Tarbox, *words: str) -> str:
-    made: str = tarbox.json("token", "create", "--path", TOP, *words)["token"]
+def token(tarbox: Tarbox, *words: str, path: str | bytes = TOP) -> str:
+    made: str = tarbox.json("token", "create", "--path", path, *words)["token"]
     return made
 
 
@@ -259,6 +259,16 @@ def test_who_may_only_read_a_path(tarbox: Tarbox, server: Server, chromium: Any)
         reader.press("Escape")
         reader.open("f.txt")
         reader.state("Read-only")
+
+
+def test_a_path_that_is_no_utf_8(tarbox: Tarbox, server: Server, chromium: Any) -> None:
+    tarbox("mkdir", b"/caf\xe9")
+    tarbox("mkdir", b"/caf\xe9/inner")
+    with opened(tarbox, server, chromium, token=token(tarbox, path=b"/caf\xe9")) as page:
+        page.shows("inner")
+        page.row("inner").dblclick()
+        expect(page.find(".list > .note")).to_have_text("This folder is empty")
+        assert page.page.url.endswith("#/caf%e9/inner")
 
 
 def test_a_phone(tarbox: Tarbox, server: Server, chromium: Any) -> None:

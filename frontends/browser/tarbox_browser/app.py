@@ -128,7 +128,7 @@ class Explorer:
     async def _login(self, request: Request) -> Response:
         shown = await _shown(request)
         session, opened = await aside(lambda: self._desk.begin(shown, _how(request)))
-        answer = JSONResponse(_opened(opened))
+        answer = _opened(opened)
         secure = request.headers.get("origin", "").startswith("https:")
         answer.set_cookie(self._cookie, session, max_age=SESSION_SECONDS, path="/", httponly=True, samesite="strict", secure=secure)
         return answer
@@ -137,7 +137,7 @@ class Explorer:
         shown = request.cookies.get(self._cookie)
         if not shown:  # as a page asks that is new here: no refusal to be recorded
             return JSONResponse({"error": "missing"}, 401)
-        return JSONResponse(_opened(await aside(lambda: self._desk.admit(shown, (SESSION,), None, _how(request)))))
+        return _opened(await aside(lambda: self._desk.admit(shown, (SESSION,), None, _how(request))))
 
     async def _logout(self, request: Request) -> Response:
         shown = request.cookies.get(self._cookie)
@@ -275,16 +275,16 @@ def _clipped(text: str | None) -> str | None:
     return None if text is None else text[:200].encode("ascii", "backslashreplace").decode()
 
 
-def _opened(opened: list[Token]) -> dict[str, Any]:
-    """What a session opens; `path`: the only directory of a tenant that it does, None for all."""
-    return {
-        "tenants": [
-            {
-                "name": each.tenant_name, "read_only": each.read_only, "expires_at": each.expires_at,
-                "path": None if each.path is None else each.path.decode("utf-8", "surrogateescape"),
-            } for each in opened
-        ]
-    }  # fmt: skip
+def _opened(opened: list[Token]) -> Response:
+    """What a session opens; `path`: the only directory of a tenant that it does, None for all. It may have lone surrogates, which stand
+    escaped."""
+    tenants = [
+        {
+            "name": each.tenant_name, "read_only": each.read_only, "expires_at": each.expires_at,
+            "path": None if each.path is None else each.path.decode("utf-8", "surrogateescape"),
+        } for each in opened
+    ]  # fmt: skip
+    return Response(json.dumps({"tenants": tenants}), media_type="application/json")
 
 
 def _version() -> str:
