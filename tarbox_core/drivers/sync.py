@@ -52,7 +52,7 @@ class Pool:
             inherited = self._idle
             self._reset()
             for wire in inherited:
-                wire.abandon()
+                wire.close()
         while True:
             try:
                 wire = self._idle.pop()

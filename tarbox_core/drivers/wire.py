@@ -9,6 +9,7 @@ else is written; a Wire that cannot keep to that (socket error, interrupt, forei
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections import deque
@@ -104,6 +105,7 @@ class Wire:
         self._settings = {"synchronous_commit": "on" if synchronous else "off", **(settings or {})}
         self._opening: tuple[Query, ...] = ()
         self._used = _clocks()
+        self._process = os.getpid()
         if pooled:
             self.assume(role)
             self._connect(fixed)
@@ -214,7 +216,7 @@ class Wire:
 
     def rollback(self) -> None:
         """End an open transaction. The reply is read when the connection is next used."""
-        if self.closed or self.status == "I":
+        if self._gone() or self.status == "I":
             return
         data, plans, parsing = self._messages((ROLLBACK,))
         try:
@@ -231,7 +233,7 @@ class Wire:
     def alive(self) -> bool:
         """Whether the server is still there, as far as can be told without asking it, or, where a pooled connection rested for
         long, by asking. Closes the wire if not."""
-        if self.closed:
+        if self._gone():
             return False
         try:
             self._settle()
@@ -246,7 +248,7 @@ class Wire:
 
     def wait_notification(self, timeout: float | None) -> Notification | None:
         """The next notification, waiting up to `timeout` seconds (None: without end). Raises ConnectionLost."""
-        if self.closed:
+        if self._gone():
             raise ConnectionLost("the connection is closed")
         self._settle()
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -279,7 +281,7 @@ class Wire:
 
     def close(self) -> None:
         """Leave. An open transaction is rolled back by the server. May be called again."""
-        if self.closed:
+        if self._gone():
             return
         self.closed = True
         self.status = "I"
@@ -292,10 +294,13 @@ class Wire:
             self._stream.close()
             self._view = memoryview(b"")
 
-    def abandon(self) -> None:
-        """Forget a connection that belongs to the parent of this process: the parent's session goes on."""
-        self.closed = True
-        self._stream.close()
+    def _gone(self) -> bool:
+        """Whether this process has it no longer. One that was forked off forgets what its parent goes on with, and says nothing there."""
+        if not self.closed and self._process != os.getpid():
+            self.closed = True
+            self.status = "I"
+            self._stream.close()
+        return self.closed
 
     # --- the stream
 
@@ -309,7 +314,7 @@ class Wire:
         return plan
 
     def _trip(self, data: bytes, plans: list[Plan], parsing: list[Plan], commit: bool, commit_at: int, what: str = "") -> list[Rows]:
-        if self.closed:
+        if self._gone():
             raise ConnectionLost("the connection is closed")
         if self._owed is not None:
             self._settle()

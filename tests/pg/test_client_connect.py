@@ -205,6 +205,41 @@ tree.close()
     assert python(program, tenant.url, tenant.info.name) == "80 80"
 
 
+def test_a_process_that_was_forked_says_nothing_on_its_parent_s_connections(tenant: Tenant) -> None:
+    """Neither in the midst of a transaction nor when it closes what it inherited."""
+    program = """
+import os, sys, tarbox_core
+tree = tarbox_core.connect(sys.argv[1], sys.argv[2])
+(wire,) = tree._driver._pool._idle
+stream = tree.open("/log", "a")
+if os.fork() == 0:
+    tree.close()
+    os._exit(0)
+assert os.wait()[1] == 0
+tree.mkdir("/d")
+assert list(tree._driver._pool._idle) == [wire]
+with tree.transaction():
+    tree.mkdir("/d/before")
+    if (child := os.fork()) == 0:
+        try:
+            tree.mkdir("/d/never")
+        except tarbox_core.TransactionError:
+            os._exit(7)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    tree.mkdir("/d/after")
+    if os.fork() == 0:
+        tree._door.scope().runner.end()  # as leaving the block does
+        os._exit(0)
+    assert os.wait()[1] == 0
+stream.write("x")
+stream.close()
+print(*tree.listdir("/d"), tree.read_text("/log"))
+tree.close()
+"""
+    assert python(program, tenant.url, tenant.info.name) == "after before x"
+
+
 def test_an_instance_that_may_be_a_copy_takes_new_numbers(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
     """A snapshot that is restored twice: what the two make next must not have one number."""
     with tarbox_core.connect(tenant.url, tenant.info.name) as tree:
