@@ -122,6 +122,7 @@ def test_what_is_within_is_changed_and_the_audit_has_true_paths(client: Client, 
     assert client.ask("read", path="/a/b/new/file").data == b"two"
     client.told("write", b"worse", path="/a/b/new/file")
     kept = client.told("restore", path="/a/b/new/file", layer=undo["layer"])["kept"]
+    assert client.changed == []  # nobody else changed anything
     assert set(kept) == {"id"}  # what the layer is called may be another's word
     assert client.ask("read", path="/a/b/new/file").data == b"two"
     assert client.ask("read", path="/a/b/new/file", layer=kept["id"]).data == b"worse"
@@ -426,6 +427,15 @@ def test_a_socket_that_is_lost_leaves_nothing(server: Server, tarbox: Tarbox, se
     client.socket.socket.close()
     assert scratch(tarbox) == []
     assert b"never" not in tarbox.names("/a/b")
+
+
+def test_a_server_that_ends_leaves_nothing(tarbox: Tarbox, secret: str) -> None:
+    with serving(tarbox, "--tenant", tarbox.tenant) as other, enter(other, tarbox, secret) as client:
+        client.stop = 1
+        client.begin("upload", bytes(3 * PIECE), path="/a/b/never")
+        client.wait(lambda: len(client.wanted) == 2)
+        assert other.end() == (0, "") and client.end()[0] == 1012
+    assert scratch(tarbox) == [] and b"never" not in tarbox.names("/a/b")
 
 
 def test_more_wait_for_their_turn(client: Client) -> None:

@@ -18,7 +18,7 @@ from tarbox_core.drivers.presence import Changes
 P = ParamSpec("P")
 T = TypeVar("T")
 
-CLEARING: Final = 10.0  # seconds that what is cancelled has to clear itself away
+CLEARING: Final = 5.0  # seconds that what is cancelled has to clear itself away
 
 
 class VerbConversation(Conversation):
