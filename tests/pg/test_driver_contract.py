@@ -342,7 +342,7 @@ def test_a_deadlock_is_resolved_by_running_again(driver: Runner, pg_url: str) ->
 
     driver.run(op)
     threads[0].join()
-    assert len(runs) == 2
+    assert 2 <= len(runs) <= 4  # whoever begins again at once may be at the first row before the rival, once more
     assert driver.run(lambda: run(GET(1), GET(2))) == [[(11,)], [(11,)]]
     rival.close()
 
