@@ -12,7 +12,7 @@ const BYTES = 512; // of what is none
 
 export async function showPreview(element, explorer, path, entry, signal) {
   const { layer } = explorer.place;
-  element.append(h("div.glance", {}, await glance(explorer.client, path, layer, entry, signal)), facts(explorer, entry));
+  element.append(h("div.glance", {}, await glance(explorer, path, layer, entry, signal)), facts(explorer, entry));
 }
 
 function facts(explorer, entry) {
@@ -20,10 +20,10 @@ function facts(explorer, entry) {
   return h("p.facts", {}, words, h("br"), `Modified: ${time(entry.mtime)}`, h("br"), h("code", {}, rights(entry.mode)));
 }
 
-async function glance(client, path, layer, entry, signal) {
+async function glance({ client, whole }, path, layer, entry, signal) {
   if (entry.kind === "link") {
     const { target, leadsTo } = await client.told("stat", { path, layer, follow: false });
-    return h("p.note", {}, icon("link"), h("span", {}, `leads to ${target}${leadsTo ? "" : ", where nothing is"}`));
+    return h("p.note", {}, icon("link"), h("span", {}, `leads to ${target}${leadsTo ? "" : whole ? ", where nothing is" : ", where nothing is that this token opens"}`));
   }
   if (entry.kind === "directory") {
     const { entries, cursor } = await client.told("list", { path, layer });
