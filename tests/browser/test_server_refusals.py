@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 from websockets.exceptions import InvalidHandshake, InvalidStatus
+from websockets.sync.client import ClientConnection
 
 from tarbox_browser import desk as desks
 from tarbox_browser.desk import Desk, House
@@ -19,6 +21,7 @@ from tarbox_core import statements as sql
 from tarbox_core.control import ControlledFilesystem
 from tarbox_core.drivers.dsn import parse_url
 from tarbox_core.drivers.sync import SyncDriver
+from tarbox_core.effects import Statement, one
 from tarbox_core.errors import FsError, GatewayError
 from tarbox_core.session import lock_key
 from tests.browser.server import Client, Server, serving
@@ -132,6 +135,39 @@ def test_without_a_token(server: Server, tarbox: Tarbox, refused: Callable[[], l
         assert server.ask("POST", "/login", body).status == 401
     assert server.ask("POST", "/login", b" " * 5000).status == 413
     assert server.ask("POST", "/login", {"token": server.secret}, Content_Type="text/plain").status == 415
+
+
+def test_too_many_sockets(tarbox: Tarbox, schema_url: str) -> None:
+    """Of a token and its sessions together, and of all; whoever asks nothing has no connection to the database."""
+    backends = Statement("backends", "select count(*) from pg_stat_activity where datname = current_database()", (), ("int8",), tenant=False)
+    with ExitStack() as stack:
+        server = stack.enter_context(serving(tarbox, "--tenant", tarbox.tenant))
+        observer = stack.enter_context(SyncDriver(schema_url, pool_size=1))
+        secrets = [token(tarbox)[1] for _ in range(3)]
+        sockets: list[ClientConnection] = []
+        stack.callback(lambda: [socket.close() for socket in sockets])
+
+        def opened(**shown: str) -> bool:
+            try:
+                sockets.append(server.socket(tarbox.tenant, **shown))
+            except InvalidStatus as refused:
+                assert refused.response.status_code == 503 and refused.response.body == b'{"error":"busy"}'
+                return False
+            return True
+
+        assert opened(token=secrets[0])
+        before = observer.run(lambda: one(backends()))[0]
+        session = server.login(secrets[0])
+        assert [opened(token=secrets[0]) for _ in range(4)] == [True] * 4
+        assert [opened(cookie=session) for _ in range(4)] == [True, True, True, False]
+        assert not opened(token=secrets[0])
+        assert observer.run(lambda: one(backends()))[0] <= before + 3  # of the desk, which admits
+        assert [opened(token=secrets[1]) for _ in range(9)] == [True] * 8 + [False]
+        assert [opened(token=secrets[2]) for _ in range(5)] == [True] * 4 + [False]
+        sockets.pop(0).close()
+        deadline = time.monotonic() + 10
+        while not opened(token=secrets[0]):
+            assert time.monotonic() < deadline
 
 
 def test_a_token_that_nobody_made(server: Server, tarbox: Tarbox, refused: Callable[[], list[dict[str, Any]]]) -> None:

@@ -15,8 +15,9 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
@@ -44,7 +45,8 @@ from tarbox_core.gateway import Grant
 from tarbox_core.tokens import SESSION, TOKEN, Token
 from tarbox_core.types import Caller, TenantInfo
 
-SOCKETS: Final = 20  # at once: each has connections to the database
+SOCKETS: Final = 20  # at once: each may have connections to the database,
+SOCKETS_EACH: Final = 8  # and of these, for one token with its sessions
 LOOK: Final = 5.0  # seconds within which a revoked token's sockets are closed
 LOGIN_MAX: Final = 4096  # bytes of a request to log in
 BRAKE: Final = 0.2  # seconds that a refusal takes,
@@ -65,6 +67,7 @@ class Explorer:
         self._feeds = {name: Feed(house.dsn, info, house.clock) for name, info in desk.tenants.items()}
         self._live: set[Conversation] = set()
         self._opening = 0
+        self._held: Counter[int] = Counter()  # sockets by the token they come from
         self._brake = anyio.Semaphore(REFUSALS)
         routes = [
             Route("/health", self._health), Route("/login", self._login, methods=["POST"]), Route("/session", self._session),
@@ -158,20 +161,35 @@ class Explorer:
     async def _open(self, socket: WebSocket, kind: type[Conversation], *, part: bool) -> None:
         """`part`: it is for those who may see a part of the tree, and for nobody else."""
         name, how = socket.path_params["tenant"], _how(socket)
-        self._opening += 1
-        try:
-            if len(self._live) + self._opening > SOCKETS:
-                await socket.send_denial_response(JSONResponse({"error": "busy"}, 503))
+        with ExitStack() as held:
+            self._opening += 1
+            try:
+                if len(self._live) + self._opening > SOCKETS:
+                    raise Refused(503, "busy")
+                token = await self._admit(socket, name, how, part)
+                held.enter_context(self._place(token))
+                served = await aside(lambda: self._serve(self._desk.tenants[name], token, socket.query_params.get("branch")))
+            except (Refused, TarboxError) as error:
+                answer = await (self._refusal if isinstance(error, Refused) else self._trouble)(socket, error)
+                await socket.send_denial_response(answer)
                 return
-            token = await self._admit(socket, name, how, part)
-            served = await aside(lambda: self._serve(self._desk.tenants[name], token, socket.query_params.get("branch")))
-        except (Refused, TarboxError) as error:
-            answer = await (self._refusal if isinstance(error, Refused) else self._trouble)(socket, error)
-            await socket.send_denial_response(answer)
-            return
+            finally:
+                self._opening -= 1
+            await self._converse(kind, socket, served, token, how)
+
+    @contextmanager
+    def _place(self, token: Token) -> Iterator[None]:
+        """One of the sockets that a token and its sessions have together. Refused."""
+        root = token.parent or token.id
+        if self._held[root] >= SOCKETS_EACH:
+            raise Refused(503, "busy")
+        self._held[root] += 1
+        try:
+            yield
         finally:
-            self._opening -= 1
-        await self._converse(kind, socket, served, token, how)
+            self._held[root] -= 1
+            if not self._held[root]:
+                del self._held[root]
 
     async def _converse(self, kind: type[Conversation], socket: WebSocket, served: Served, token: Token, how: How) -> None:
         async def refused(reason: str, **about: str) -> None:
