@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
@@ -126,8 +127,7 @@ def test_who_cancels_quickly_is_recorded_as_well(tenant: Tenant, session: Sessio
 
 def test_what_is_not_taken_is_not_read(tenant: Tenant, session: Session) -> None:
     """Of answers and of changes; the rest follows when there is room again."""
-    for number in range(AT_ONCE):
-        session.write(b"/own/%d" % number, bytes(4 * PIECE))
+    session.write(b"/own/f", bytes(4 * PIECE))
     folder = session.attr(b"/own").ino
 
     async def scenario(made: Talk, line: Line) -> None:
@@ -135,7 +135,7 @@ def test_what_is_not_taken_is_not_read(tenant: Tenant, session: Session) -> None
         await until(lambda: 100 in line.answers())
         line.open.clear()
         for number in range(AT_ONCE):
-            await made.take(asking(number + 1, "read", path=f"/own/{number}"))
+            await made.take(asking(number + 1, "read", path="/own/f"))
         held = [0]
         while len(held) < 4 or held[-1] > held[-3]:
             await asyncio.sleep(0.2)
@@ -149,6 +149,26 @@ def test_what_is_not_taken_is_not_read(tenant: Tenant, session: Session) -> None
         await telling
         assert line.size == AT_ONCE * 4 * PIECE and made.held == 0
         assert [each["inos"] for each in line.said if each.get("event") == "changed"] == [[str(folder)]]
+
+    talk(tenant, scenario)
+
+
+@pytest.mark.parametrize(("verb", "arguments"), [("read", {"path": "/own/d/f"}), ("download", {"path": "/own/d/f"}), ("archive", {"paths": ["/own"]})])
+@pytest.mark.parametrize("moved", [b"/own/d/f", b"/own/d"])
+def test_what_is_moved_out_is_not_read_on(tenant: Tenant, session: Session, verb: str, arguments: dict[str, Any], moved: bytes) -> None:
+    """However long a client takes for what it reads."""
+    session.mkdir(b"/own/d")
+    session.write(b"/own/d/f", random.randbytes(3 * PIECE) if verb == "archive" else bytes(3 * PIECE))
+
+    async def scenario(made: Talk, line: Line) -> None:
+        line.open.clear()
+        await made.take(asking(1, verb, **arguments))
+        await until(lambda: made.held >= OUT_MAX)
+        await asyncio.to_thread(session.rename, moved, b"/gone")
+        line.open.set()
+        await until(lambda: 1 in line.answers())
+        assert line.answers()[1]["error"]["code"] == "ENOENT"
+        assert line.size <= 2 * PIECE + 8192  # a zip's first piece is held back in part
 
     talk(tenant, scenario)
 

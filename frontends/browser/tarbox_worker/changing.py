@@ -119,9 +119,9 @@ def make_folder(v: Visit, path: bytes, mode: int, *, parents: bool) -> Op[Attr]:
         return there  # somebody else has made it meanwhile
 
 
-async def _copy_file(door: Door, source: Found, attr: Attr, target: str, keep: bool, replace: bool, progress: Progress) -> None:
+async def _copy_file(door: Door, source: Found, attr: Attr, target: str, keep: bool, replace: bool, progress: Progress, name: str = "") -> None:
     marks = marks_of(attr) if keep else Marks(mode=attr.mode & 0o7777)
-    async with source.opened(attr) as file:
+    async with source.opened(attr, name) as file:
         await store(door, target, file, marks, replace=replace, progress=progress)
     if keep:
         await _keep_attributes(door, source, attr, target)
@@ -140,7 +140,7 @@ async def _copy_tree(door: Door, source: Found, target: str, keep: bool, progres
         if attr.is_dir:
             await door.change(lambda v: _mkdir(v, raw(path)), again=False)  # noqa: B023
         elif attr.is_reg:
-            await _copy_file(door, source, attr, path, keep, False, lambda part, _: progress(done + part, total))  # noqa: B023
+            await _copy_file(door, source, attr, path, keep, False, lambda part, _: progress(done + part, total), name)  # noqa: B023
             done += attr.size
         else:
             await _copy_other(door, source, attr, path, keep)

@@ -27,16 +27,20 @@ def matcher(words: str) -> Callable[[str], bool]:
 async def search(top: Found, words: str, limit: int, tell: Callable[[list[Value]], None]) -> bool:
     """Tell the entries that match, with their `path`; whether that were all, and not only the first so many."""
     fits = matcher(words)
-    folders = deque([(top.path.rstrip("/"), top.attr.ino)])
+    folders = deque([(top.attr.ino, "")])
     while folders:
         some = [folders.popleft() for _ in range(min(TOGETHER, len(folders)))]
-        for (path, _), entries in zip(some, await together(partial(top.entries, ino) for _, ino in some), strict=True):
+        for (_, folder), entries in zip(some, await together(partial(top.entries, *each) for each in some), strict=True):
             named = [(values.text(entry.name), entry) for entry in entries]
-            hits = (values.entry(entry.name, attributes(entry)) | {"path": f"{path}/{name}"} for name, entry in named if fits(name))
+            hits = (values.entry(entry.name, attributes(entry)) | {"path": top.inside(_join(folder, name))} for name, entry in named if fits(name))
             if told := list(islice(hits, limit)):
                 tell(told)
                 limit -= len(told)
             if next(hits, None) is not None:
                 return False
-            folders += [(f"{path}/{name}", entry.ino) for name, entry in named if attributes(entry).is_dir]
+            folders += [(entry.ino, _join(folder, name)) for name, entry in named if attributes(entry).is_dir]
     return True
+
+
+def _join(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder else name

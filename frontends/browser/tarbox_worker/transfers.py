@@ -45,21 +45,21 @@ async def _pour(file: File, write: Callable[[bytes], object], ready: Callable[[]
 
 async def archive(door: Door, paths: list[str], layer: str | None, out: Sink, progress: Progress) -> int:
     """A zip archive of files and directories with all below them, each under its last name; how many bytes of content."""
-    wanted: list[tuple[str, Found, Attr]] = []
+    wanted: list[tuple[str, Found, str, Attr]] = []  # names in the archive, what was found, where it is in there
     for path in paths:
         found = await find(door, path, layer, follow=False)
         name = path.rstrip("/").rpartition("/")[2]
         if name:
-            wanted.append((name, found, found.attr))
+            wanted.append((name, found, "", found.attr))
         if found.attr.is_dir:
-            wanted += [(f"{name}/{below}".lstrip("/"), found, attr) async for below, attr in found.below()]
-    total = sum(attr.size for _, _, attr in wanted if attr.is_reg)
+            wanted += [(f"{name}/{below}".lstrip("/"), found, below, attr) async for below, attr in found.below()]
+    total = sum(attr.size for *_, attr in wanted if attr.is_reg)
     done = 0
     with zipfile.ZipFile(_Out(out), "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL) as made:
-        for name, found, attr in wanted:
+        for name, found, below, attr in wanted:
             member = _member(name, attr)
             if attr.is_reg:
-                async with found.opened(attr) as file:
+                async with found.opened(attr, below) as file:
                     with made.open(member, "w", force_zip64=attr.size >= 1 << 31) as inside:
                         await _pour(file, inside.write, out.ready, lambda part: progress(done + part, total))  # noqa: B023
                 done += attr.size

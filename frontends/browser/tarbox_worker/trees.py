@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from tarbox_core.client.visit import Visit
 from tarbox_core.control_nodes import NAME, TREE
-from tarbox_core.effects import Op
+from tarbox_core.effects import Op, within
 from tarbox_core.errors import FsError, LayerError, ScopeError
 from tarbox_core.handles import DirHandle, FileHandle
 from tarbox_core.types import Attr, Entry
@@ -72,9 +72,21 @@ class Found(NamedTuple):
     layer: str | None
     attr: Attr
 
-    async def entries(self, ino: int) -> list[Entry]:
-        """All of a directory of this tree but "." and ".."."""
-        listing = Listing(self, await self.door.run(lambda: self.visit.fs.opendir(self.visit.caller, ino)))
+    def inside(self, name: str) -> str:
+        """The path of something below, by its path from here; "" is itself."""
+        return f"{self.path.rstrip('/')}/{name}" if name else self.path
+
+    def held(self, name: str, ino: int, op: Op[R]) -> Op[R]:
+        """An operation on an inode, of a door with a scope only where it still stands at its path: ENOENT. By now it may be outside."""
+        if self.door.scope and self.layer is None:
+            there = yield from within(self.visit.attr(raw(self.inside(name))))
+            if there.ino != ino:
+                raise FsError(errno.ENOENT, self.inside(name))
+        return (yield from op)
+
+    async def entries(self, ino: int, name: str = "") -> list[Entry]:
+        """All of a directory here but "." and ".."; `name`: its path from here."""
+        listing = Listing(self, await self.door.run(lambda: self.visit.fs.opendir(self.visit.caller, ino)), name)
         found: list[Entry] = []
         while listing.more:
             found += await listing.read(PAGE)
@@ -85,13 +97,13 @@ class Found(NamedTuple):
         return await self.door.run(lambda: self.visit.fs.readlink(self.visit.caller, ino))
 
     @asynccontextmanager
-    async def opened(self, attr: Attr) -> AsyncIterator[File]:
-        """A file of this tree, whose content must not change until the end: Conflict."""
+    async def opened(self, attr: Attr, name: str = "") -> AsyncIterator[File]:
+        """A file here, whose content must not change until the end: Conflict."""
         v = self.visit
         handle = await self.door.run(lambda: v.fs.open(v.caller, attr.ino))
         before = handle.attr()
         try:
-            yield File(self, handle)
+            yield File(self, handle, name)
             after = await self.door.run(lambda: v.fs.getattr(attr.ino))
             if (after.ctime, after.size) != (before.ctime, before.size):
                 raise Conflict(f"{self.path}: changed while it was read")
@@ -103,7 +115,7 @@ class Found(NamedTuple):
         left = [("", self.attr.ino)]
         while left:
             folder, ino = left.pop()
-            entries = await self.entries(ino)
+            entries = await self.entries(ino, folder.rstrip("/"))
             for entry in entries:
                 yield folder + text(entry.name), attributes(entry)
             left += [(f"{folder}{text(entry.name)}/", entry.ino) for entry in reversed(entries) if attributes(entry).is_dir]
@@ -134,35 +146,32 @@ async def find(door: Door, path: str, layer: str | None = None, *, follow: bool 
 class File:
     """An open file, as a source of bytes."""
 
-    def __init__(self, found: Found, handle: FileHandle) -> None:
+    def __init__(self, found: Found, handle: FileHandle, name: str) -> None:
         self._found = found
+        self._name = name
         self._handle = handle
         self.size = handle.attr().size
 
     async def read(self, offset: int, length: int) -> bytes:
-        return await self._found.door.run(lambda: self._handle.read(self._found.visit.caller, offset, length))
+        found, handle = self._found, self._handle
+        return await found.door.run(lambda: found.held(self._name, handle.ino, handle.read(found.visit.caller, offset, length)))
 
 
 class Listing:
     """A directory that is read page by page: what is made or removed meanwhile shows or does not, all else once."""
 
-    def __init__(self, found: Found, handle: DirHandle) -> None:
+    def __init__(self, found: Found, handle: DirHandle, name: str = "") -> None:
         self._found = found
+        self._name = name
         self._handle = handle
         self._offset = 2  # behind "." and ".."
         self.more = True
-
-    async def still_there(self) -> None:
-        """ENOENT where its path does not lead to it any more."""
-        found = self._found
-        if (await find(found.door, found.path, found.layer)).attr.ino != found.attr.ino:
-            raise FsError(errno.ENOENT, found.path)
 
     async def read(self, limit: int) -> list[Entry]:
         """The next entries, with attributes; `more` says whether others may follow."""
         entries: list[Entry] = []
         while self.more and len(entries) < limit:
-            page = await self._found.door.run(lambda: self._page(limit - len(entries)))  # noqa: B023
+            page = await self._found.door.run(lambda: self._found.held(self._name, self._handle.ino, self._page(limit - len(entries))))  # noqa: B023
             self.more = bool(page)
             if page:
                 entries += page

@@ -120,11 +120,7 @@ async def list_(work: Work, path: str, layer: str | None = None, limit: int = LI
 
 async def more(work: Work, cursor: str, limit: int = LIMIT) -> Value:
     """The next entries of a listing."""
-    desk = work.desk
-    listing = desk.resume(cursor)
-    if desk.door.scope:  # what is not there any more may be outside by now
-        await listing.still_there()
-    return await _listed(desk, listing, limit)
+    return await _listed(work.desk, work.desk.resume(cursor), limit)
 
 
 async def _listed(desk: Desk, listing: Listing, limit: int) -> Value:
