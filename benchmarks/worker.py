@@ -3,8 +3,8 @@
 `python benchmarks/worker.py [--visits N]` wants playwright, and Debian's chromium.
 
 Each visit is a fresh browser: the first with an empty profile, the second with what that left. Times are from the start of navigation to
-the first listing; `worker alone` is the first visit's until Pyodide and the core have started, so the ratio is what the socket and the
-database add. Then 64 MiB go up and down, compared by hash. Nothing is asserted; the bars of the first listing are 5 and 3 seconds.
+the first listing, each beside its bar; `worker alone` is the first visit's until Pyodide and the core have started. Then 64 MiB go up and
+down, compared by hash. Nothing is asserted. What the page adds, and how quick it is then, `benchmarks/explorer.py` tells.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ def measure(folder: Path, url: str, visits: int) -> None:
             found["worker alone"].append(first[1])
             found["second"].append(second[0])
     for name, times in found.items():
-        bar = f"bar {BARS[name]}" if name in BARS else f"ratio {statistics.median(found['first']) / statistics.median(times):.2f}"
-        print(f"{name:<14}{statistics.median(times):>7.0f} ms  {bar:<12} ({', '.join(f'{time:.0f}' for time in times)})")
+        bar = f"bar {BARS[name]}, ratio {statistics.median(times) / BARS[name]:.2f}" if name in BARS else ""
+        print(f"{name:<14}{statistics.median(times):>7.0f} ms  {bar:<20} ({', '.join(f'{time:.0f}' for time in times)})")
     for name, took in zip(("64 MiB up", "64 MiB down"), moved, strict=True):
         print(f"{name:<14}{took:>7.0f} ms  {64000 / took:.1f} MiB/s")
     print(f"load average  {os.getloadavg()[0]:>7.1f}")

@@ -52,12 +52,17 @@ export class Actions {
   async remove(paths) {
     const words = paths.length === 1 ? `“${nameOf(paths[0])}”` : count(paths.length, "item");
     const folders = [...new Set(paths.map(parentOf))];
-    const answer = await this.transfers.run(`Deleting ${words}`, (job) => this.client.told("remove", { paths }, job));
+    let kept = null; // what brings it back, told before anything goes
+    const answer = await this.transfers.run(`Deleting ${words}`, (job) => {
+      const tell = (told) => (told.event === "kept" ? (kept = told.undo) : job.tell(told));
+      return this.client.told("remove", { paths }, { signal: job.signal, tell });
+    });
     await this.explorer.touched(folders);
-    if (!answer) return;
-    const undo = () => this.transfers.run(`Bringing back ${words}`, (job) => this.client.told("undo", answer.undo, job));
+    if (!kept) return;
+    const undo = () => this.transfers.watch(`Bringing back ${words}`, (job) => this.client.told("undo", kept, job));
     const undoing = this.#undoable(`deleting ${words}`, undo, folders, paths.map(nameOf));
-    this.toasts.tell(`${words} deleted`, { action: { label: "Undo", run: () => this.undo(undoing) } });
+    const came = answer ? `${words} deleted` : `${words}: what was deleted until then can be brought back`;
+    this.toasts.tell(came, { action: { label: "Undo", run: () => this.undo(undoing) } });
   }
 
   // --- moving and copying
@@ -90,18 +95,22 @@ export class Actions {
     const wanted = paths.filter((path) => parentOf(path) !== folder && !within(folder, path));
     if (!wanted.length) return;
     const moved = [];
-    const collisions = new Collisions(wanted.length > 1, this.explorer.whole);
+    const collisions = new Collisions(this.client, wanted.length > 1, this.explorer.whole);
     await this.#try(`Moving to ${folder}`, async () => {
       for (const source of wanted) {
         const rename = (name, replace) => this.client.told("rename", { source, target: join(folder, name), replace });
-        const name = await collisions.settle(nameOf(source), rename);
+        const name = await collisions.settle(folder, nameOf(source), rename);
         if (name) moved.push({ source, target: join(folder, name) });
       }
     });
     const folders = [folder, ...new Set(moved.map(({ source }) => parentOf(source)))];
     if (moved.length) {
       const undo = async () => {
-        for (const { source, target } of moved) await this.client.told("rename", { source: target, target: source });
+        for (let last = moved.at(-1); last; last = moved.at(-1)) {
+          await this.client.told("rename", { source: last.target, target: last.source });
+          moved.pop();
+        }
+        await collisions.restore();
       };
       const undoing = this.#undoable(`moving ${count(moved.length, "item")}`, undo, folders);
       this.toasts.tell(`${count(moved.length, "item")} moved to ${folder}`, { action: { label: "Undo", run: () => this.undo(undoing) } });
@@ -111,27 +120,35 @@ export class Actions {
 
   async copyTo(paths, folder, layer) {
     const made = [];
-    const collisions = new Collisions(paths.length > 1, this.explorer.whole);
+    const collisions = new Collisions(this.client, paths.length > 1, this.explorer.whole);
     await this.transfers.run(`Copying ${count(paths.length, "item")}`, async (job) => {
       for (const source of paths) {
         const attempt = (name, replace) => this.client.told("copy", { source, target: join(folder, name), layer, replace }, job);
         const same = parentOf(source) === folder && layer === null;
-        const name = same ? await beside(nameOf(source), attempt) : await collisions.settle(nameOf(source), attempt);
+        const name = same ? await beside(nameOf(source), attempt) : await collisions.settle(folder, nameOf(source), attempt);
         if (name) made.push(join(folder, name));
       }
     });
-    if (made.length) this.#undoable(`copying ${count(made.length, "item")}`, () => this.client.told("remove", { paths: made }), [folder]);
-    await this.explorer.touched([folder], { select: made.map(nameOf) });
+    const undo = async () => {
+      if (made.length) await this.client.told("remove", { paths: made.splice(0) });
+      await collisions.restore();
+    };
+    const names = made.map(nameOf);
+    if (made.length) this.#undoable(`copying ${count(made.length, "item")}`, undo, [folder]);
+    await this.explorer.touched([folder], { select: names });
   }
 
   // --- in and out
 
   async upload(found, folder) {
-    const all = await found;
-    if (!all.files.length && !all.folders.length) return;
-    const names = await upload(this, all, folder);
-    await this.explorer.touched([folder], { select: names });
-    if (names.length && all.files.length > 1) this.toasts.tell(`${count(all.files.length, "file")} uploaded to ${folder}`);
+    await this.#try("Uploading", async () => {
+      const all = await found;
+      if (!all.files.length && !all.folders.length) return;
+      const { names, made } = await upload(this, all, folder);
+      await this.explorer.touched([folder], { select: names });
+      const some = made < all.files.length ? `${made} of ` : "";
+      if (made && all.files.length > 1) this.toasts.tell(`${some}${count(all.files.length, "file")} uploaded to ${folder}`);
+    });
   }
 
   async download(entries, folder) {
@@ -172,10 +189,13 @@ export class Actions {
       return;
     }
     this.#undos = this.#undos.filter((each) => each !== wanted);
-    await this.#try(`Undoing ${wanted.words}`, async () => {
+    try {
       await wanted.run();
       this.toasts.tell(`Undone: ${wanted.words}`);
-    });
+    } catch (error) {
+      if (!error.errno) this.#undos.push(wanted); // nothing in the tree forbids it: it can be tried again
+      this.toasts.failed(`Undoing ${wanted.words}`, error);
+    }
     await this.explorer.touched(wanted.folders, { select: wanted.names });
   }
 

@@ -4,10 +4,14 @@ import { openWindow } from "./dialog.js";
 import { h, phone } from "./dom.js";
 import { size } from "./format.js";
 import { nameOf } from "./paths.js";
+import { part } from "./part.js";
 import { TEXT_MAX, textOf } from "./content.js";
+
+const editor = () => part(() => import("./editor.js"));
 
 // Texts: {label, text} each.
 export async function compareTexts(name, before, after) {
+  await editor(); // before there is a window
   const body = h("div.sides", {});
   let end = () => {};
   openWindow({ title: name, kind: "wide.compare", content: body, close: () => end() });
@@ -16,7 +20,7 @@ export async function compareTexts(name, before, after) {
 
 // Fill an element; what ends it.
 export async function drawSides(body, name, before, after) {
-  const { drawDifference } = await import("./editor.js");
+  const { drawDifference } = await editor();
   const host = h("div.merge", {});
   body.replaceChildren(h("div.labels", {}, h("span", {}, before.label), h("span", {}, after.label)), host);
   if (before.text === null || after.text === null) {

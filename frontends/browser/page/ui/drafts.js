@@ -19,6 +19,10 @@ export class Drafts {
     return words === null ? null : JSON.parse(words);
   }
 
+  has(path) {
+    return recall(sessionStorage, this.#key(path)) !== null;
+  }
+
   put(path, text, version) {
     if (text.length <= LARGEST) keep(sessionStorage, this.#key(path), JSON.stringify({ text, version }));
   }

@@ -103,7 +103,8 @@ const reading = (text) => [
 ];
 
 async function speak(view, compartment, name) {
-  view.dispatch({ effects: compartment.reconfigure(await languageOf(name)) });
+  const language = await languageOf(name).catch(() => []); // its text has no colours
+  view.dispatch({ effects: compartment.reconfigure(language) });
 }
 
 // An editor in `host`, of a text that is a file's. `changed()` after each change, `save()` on Ctrl+S.
@@ -130,6 +131,7 @@ export function editText(host, { text, name, readOnly, changed, save }) {
           indentWithTab,
         ]),
         EditorView.contentAttributes.of({ "aria-label": readOnly ? `Content of ${name}` : `Edit ${name}` }),
+        EditorView.clipboardInputFilter.of((pasted, { lineBreak }) => pasted.replace(/\r\n?|\n/g, lineBreak)),
         EditorView.updateListener.of((update) => update.docChanged && changed()),
       ],
     });

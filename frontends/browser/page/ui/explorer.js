@@ -34,6 +34,7 @@ export class Explorer {
   layers = []; // as they were told last
   folder = null; // its attributes
   #file = null; // the path of the one that is open
+  #opening = 0; // counts the files that were wanted
   #reading = new AbortController();
   #failed = false; // the folder could not be read
 
@@ -69,6 +70,7 @@ export class Explorer {
     addEventListener("beforeunload", (event) => {
       if (this.stage.paper?.dirty || this.transfers.busy) event.preventDefault();
     });
+    addEventListener("pagehide", () => this.stage.paper?.keep());
   }
 
   get mayWrite() {
@@ -77,6 +79,11 @@ export class Explorer {
 
   get writable() {
     return this.mayWrite && this.place.layer === null && within(this.place.path, this.top) && !this.#failed;
+  }
+
+  // Whether edits of a file were not saved, and still can be.
+  drafted(path, layer) {
+    return this.mayWrite && layer === null && this.drafts.has(path);
   }
 
   // Whether the whole tenant is opened. Who has a path alone has no layers, branches, or records.
@@ -145,6 +152,7 @@ export class Explorer {
     if (!(await this.stage.leave())) return false;
     if (this.#file !== null) {
       this.#file = null;
+      this.#opening++;
       this.stage.close();
       this.#fileShown();
     }
@@ -189,7 +197,8 @@ export class Explorer {
       });
     } catch (error) {
       if (signal.aborted) return;
-      if (error.code === "ENOTDIR" && place.path !== this.top) {
+      const left = error.code === "ENOENT" && this.drafted(place.path, place.layer);
+      if ((left || error.code === "ENOTDIR") && place.path !== this.top) {
         await this.#visit({ ...place, path: parentOf(place.path) }, { select: [nameOf(place.path)] });
         await this.#openFile(place.path, { again: again || write });
         return;
@@ -217,12 +226,14 @@ export class Explorer {
   }
 
   async #openFile(path, { again = false } = {}) {
+    this.#file = path;
+    const turn = ++this.#opening;
     try {
-      this.#file = path;
       writePlace({ ...this.place, path }, again);
       await this.stage.open(path, this.place.layer);
-      this.#fileShown();
+      if (turn === this.#opening) this.#fileShown();
     } catch (error) {
+      if (turn !== this.#opening) return; // another one was wanted since
       this.stage.close();
       this.#file = null;
       this.#fileShown();

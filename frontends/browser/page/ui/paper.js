@@ -4,38 +4,44 @@ import { compareTexts } from "./compare.js";
 import { question } from "./dialog.js";
 import { h, settled } from "./dom.js";
 import { nameOf } from "./paths.js";
+import { part } from "./part.js";
 import { textOf } from "./content.js";
 
 const DRAFT = 500; // ms after the last change
 
 export class Paper {
   #saving = null;
+  #closed = false;
   #stale = false; // somebody else changed it since
 
-  // `on`: state(words, kind) tells what is to be seen of it, notice(words, actions) a line above it, or null.
+  // `attributes`: of the file; null where it is gone, and a draft of it left. `on`: state(words, kind) tells what is to be seen of it, notice(words, actions) a line above it, or null.
   constructor(explorer, path, attributes, on) {
     Object.assign(this, { client: explorer.client, toasts: explorer.toasts, drafts: explorer.drafts, path, on });
     this.explorer = explorer;
-    this.version = attributes.version;
-    this.ino = attributes.ino;
+    this.version = attributes?.version ?? null;
+    this.ino = attributes?.ino ?? null;
     this.name = nameOf(path);
     this.element = h("div.editor", {});
-    this.keepDraft = settled(DRAFT, () => this.editor && this.#draft());
+    this.keepDraft = settled(DRAFT, () => this.keep());
   }
 
   async open(text, readOnly) {
-    const { editText } = await import("./editor.js");
+    const { editText } = await part(() => import("./editor.js"));
+    if (this.#closed) return;
     this.editor = editText(this.element, { text, name: this.name, readOnly, changed: () => this.#changed(), save: () => readOnly || this.save() });
     this.readOnly = readOnly;
     const draft = readOnly ? null : this.drafts.find(this.path);
-    if (draft && draft.text !== text) {
+    if (draft && (draft.text !== text || this.version === null)) {
       this.editor.edit(draft.text);
       this.#stale = draft.version !== this.version;
+      const gone = this.version === null;
       this.version = draft.version;
-      this.on.notice(this.#stale ? "Your unsaved edits are here again; the file was changed since." : "Your unsaved edits are here again.", [
-        { label: "Compare", run: () => this.compare() },
-        { label: "Discard them", run: () => this.reload() },
-      ]);
+      if (gone) this.on.notice("Your unsaved edits are here again; the file was moved or deleted.", [{ label: "Save it anew", run: () => this.save(true) }]);
+      else
+        this.on.notice(this.#stale ? "Your unsaved edits are here again; the file was changed since." : "Your unsaved edits are here again.", [
+          { label: "Compare", run: () => this.compare() },
+          { label: "Discard them", run: () => this.reload() },
+        ]);
     }
     this.#tell();
   }
@@ -49,12 +55,15 @@ export class Paper {
     this.keepDraft();
   }
 
-  #draft() {
+  // Keep what is not saved as a draft, now.
+  keep() {
+    if (this.#closed || this.readOnly || this.editor === undefined) return;
     if (this.dirty) this.drafts.put(this.path, this.editor.text, this.version);
     else this.drafts.drop(this.path);
   }
 
   #tell() {
+    if (this.#closed) return;
     if (this.readOnly) this.on.state("Read-only", "");
     else if (this.#saving) this.on.state("Saving…", "busy");
     else this.on.state(this.dirty ? "Not saved" : "Saved", this.dirty ? "dirty" : "");
@@ -75,16 +84,21 @@ export class Paper {
     const data = new TextEncoder().encode(text).buffer;
     try {
       const made = await this.client.told("write", { path: this.path, ifVersion: over ? null : this.version }, { data });
+      this.explorer.touched([this.explorer.place.path]);
+      if (this.#closed) return true;
       this.version = made.version;
       this.ino = made.ino;
       this.#stale = false;
       this.editor.kept(mark);
-      this.#draft();
+      this.keep();
       this.on.notice(null);
-      this.explorer.touched([this.explorer.place.path]);
       return true;
     } catch (error) {
-      this.#draft();
+      if (this.#closed) {
+        this.toasts.failed(`${this.name} is not saved`, error);
+        return false;
+      }
+      this.keep();
       if (error.code === "conflict") return this.#conflict();
       if (error.code === "ENOENT" && !over) return this.#gone();
       this.toasts.failed(`${this.name} is not saved`, error);
@@ -128,10 +142,16 @@ export class Paper {
     return { attributes: result, text: textOf(data) };
   }
 
-  // What the file has now, instead of what is here.
-  async reload() {
+  // What the file has now, instead of what is here; `kindly` only where nothing was edited here by then.
+  async reload(kindly = false) {
+    const { version } = this;
     try {
       const { attributes, text } = await this.#theirs();
+      if (this.#closed) return;
+      if (kindly && (this.dirty || version !== this.version)) {
+        this.look();
+        return;
+      }
       if (text === null) throw new Error("it is no text any more");
       this.version = attributes.version;
       this.ino = attributes.ino;
@@ -141,7 +161,7 @@ export class Paper {
       this.on.notice(null);
       this.#tell();
     } catch (error) {
-      this.toasts.failed(`Reloading ${this.name}`, error);
+      if (!this.#closed) this.toasts.failed(`Reloading ${this.name}`, error);
     }
   }
 
@@ -163,9 +183,9 @@ export class Paper {
     } catch (error) {
       if (error.code !== "ENOENT") return;
     }
-    if (version === this.version || this.#saving) return;
+    if (version === this.version || this.#saving || this.#closed) return;
     if (version !== null && !this.dirty) {
-      await this.reload();
+      await this.reload(true);
       return;
     }
     this.#stale = true;
@@ -191,10 +211,15 @@ export class Paper {
       ],
     });
     if (answer === "discard") this.drafts.drop(this.path);
-    return answer === "discard" || (answer === "save" && (await this.save()));
+    if (answer !== "save") return answer === "discard";
+    while (this.dirty) {
+      if (!(await this.save())) return false; // one that was on its way has what was typed until then
+    }
+    return true;
   }
 
   close() {
+    this.#closed = true;
     this.editor?.close();
     this.editor = undefined;
   }

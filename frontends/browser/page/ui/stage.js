@@ -12,6 +12,7 @@ export class Stage {
   paper = null;
   path = null;
   #url = null;
+  #turn = 0; // of what was opened or closed last
 
   // `on`: close(), download(path), info()
   constructor(explorer, on) {
@@ -44,25 +45,41 @@ export class Stage {
   // Show a file; Failure where it cannot be.
   async open(path, layer) {
     this.close();
-    const entry = await this.client.told("stat", { path, layer });
+    const turn = this.#turn;
+    const entry = await this.#found(path, layer);
+    if (turn !== this.#turn) return;
     this.path = path;
     const name = nameOf(path);
-    this.title.replaceChildren(icon(iconOf({ ...entry, name })), name);
-    this.state.textContent = size(entry.size);
+    this.title.replaceChildren(icon(iconOf({ kind: "file", ...entry, name })), name);
+    this.state.textContent = size(entry?.size ?? 0);
     this.body.replaceChildren(h("div.note", {}, "Reading…"));
     this.element.hidden = false;
+    if (entry === null) {
+      await this.#text(path, layer, null, "");
+      return;
+    }
     const image = endingOf(name) in RASTER && entry.size <= IMAGE_MAX;
     if (!image && entry.size > TEXT_MAX) {
       this.#numbers(entry.size, path, layer);
       return;
     }
     const { result, data } = await this.client.ask("read", { path, layer });
-    if (this.path !== path) return;
+    if (turn !== this.#turn) return;
     const type = rasterOf(name, data);
     const text = type ? null : textOf(data);
     if (type) this.#image(new Blob([data], { type }), name);
     else if (text === null) this.#numbers(data.byteLength, path, layer);
     else await this.#text(path, layer, result, text);
+  }
+
+  // Its attributes; null where it is gone, but for edits that were not saved.
+  async #found(path, layer) {
+    try {
+      return await this.client.told("stat", { path, layer });
+    } catch (error) {
+      if (error.code !== "ENOENT" || !this.explorer.drafted(path, layer)) throw error;
+      return null;
+    }
   }
 
   get isOpen() {
@@ -113,6 +130,7 @@ export class Stage {
   }
 
   close() {
+    this.#turn++;
     this.paper?.close();
     this.paper = this.path = null;
     if (this.#url) URL.revokeObjectURL(this.#url);

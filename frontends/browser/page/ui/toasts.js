@@ -33,6 +33,8 @@ export class Toasts {
 
   // What did not work. What was cancelled was wanted so.
   failed(what, error) {
-    if (error.code !== "cancelled") this.tell(`${what}: ${error.message}`, { kind: "error" });
+    if (error.code === "cancelled") return;
+    const action = error.code === "part" ? { label: "Reload", run: () => location.reload() } : undefined;
+    this.tell(`${what}: ${error.message}`, { kind: "error", action });
   }
 }

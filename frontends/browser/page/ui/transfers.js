@@ -47,8 +47,18 @@ export class Transfers {
     return this.#jobs.size > 0;
   }
 
-  // Do `work(job)`, whose `signal` and `tell` go along with what it asks. Its result; undefined where it failed, which is told.
+  // As `watch`, but undefined where it failed, which is told.
   async run(label, work) {
+    try {
+      return await this.watch(label, work);
+    } catch (error) {
+      this.toasts.failed(label, error);
+      return undefined;
+    }
+  }
+
+  // Do `work(job)`, whose `signal` and `tell` go along with what it asks. Its result.
+  async watch(label, work) {
     const job = new Job(label);
     this.#jobs.add(job);
     const later = setTimeout(() => {
@@ -57,9 +67,6 @@ export class Transfers {
     }, QUICK);
     try {
       return await work(job);
-    } catch (error) {
-      this.toasts.failed(label, error);
-      return undefined;
     } finally {
       clearTimeout(later);
       this.#jobs.delete(job);

@@ -5,6 +5,7 @@ import { join, parentOf } from "./paths.js";
 import { Collisions } from "./collisions.js";
 
 const TOGETHER = 2;
+const ENDS = new Set(["cancelled", "connection"]); // errors after which no other file has a better chance
 
 // Files with their paths below where they go, and folders, of what was dropped. To be called before the event is over.
 export function dropped(items) {
@@ -44,9 +45,11 @@ export function chosen(input) {
   return { files, folders: [...folders].sort() };
 }
 
-// Put all into a folder; the names at its top that are there then.
+// Put all into a folder: {names, made}, the names at its top that are there then, and how many of the files. What cannot be put there
+// does not keep the others away.
 export async function upload({ client, explorer, transfers }, { files, folders }, into) {
   const names = new Set();
+  let made = 0;
   const label = files.length === 1 ? `Uploading ${files[0].file.name}` : `Uploading ${count(files.length, "file")}`;
   await transfers.run(label, async (job) => {
     for (const path of folders) {
@@ -55,7 +58,9 @@ export async function upload({ client, explorer, transfers }, { files, folders }
     }
     const total = files.reduce((sum, { file }) => sum + file.size, 0);
     const done = new Map();
-    const collisions = new Collisions(files.length > 1, explorer.whole);
+    const collisions = new Collisions(client, files.length > 1, explorer.whole);
+    const failures = [];
+    const over = () => job.signal.aborted || failures.some(({ code }) => ENDS.has(code));
 
     async function put({ path, file }) {
       const folder = path.includes("/") ? join(into, parentOf(path)) : into;
@@ -70,18 +75,23 @@ export async function upload({ client, explorer, transfers }, { files, folders }
         };
         await client.told("upload", { path: join(folder, name), replace, mtime: file.lastModified }, { file, signal: job.signal, tell });
       };
-      const made = await collisions.settle(path.slice(path.lastIndexOf("/") + 1), attempt);
-      if (made) names.add(path.includes("/") ? path.split("/")[0] : made);
+      const name = await collisions.settle(folder, path.slice(path.lastIndexOf("/") + 1), attempt);
+      if (!name) return;
+      made++;
+      names.add(path.includes("/") ? path.split("/")[0] : name);
     }
 
     const left = files.values();
     const work = async () => {
       for (const each of left) {
-        job.signal.throwIfAborted();
-        await put(each);
+        if (over()) return;
+        await put(each).catch((error) => failures.push(error));
       }
     };
     await Promise.all(Array.from({ length: TOGETHER }, work));
+    const [first, ...others] = failures;
+    if (others.length && !over()) throw new Error(`${first.message}, and ${count(others.length, "other")}`);
+    if (first) throw failures.find(({ code }) => ENDS.has(code)) ?? first;
   });
-  return [...names];
+  return { names: [...names], made };
 }
