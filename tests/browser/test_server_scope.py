@@ -195,6 +195,7 @@ OUTSIDE: dict[str, dict[str, Any]] = {
     "chmod": {"path": "/a/secret", "mode": 0},
     "copy": {"source": "/a/secret", "target": "/a/b/stolen"},
     "download": {"path": "/a/secret"},
+    "keep": {"path": "/a/secret"},
     "list": {"path": "/a"},
     "mkdir": {"path": "/a/new"},
     "read": {"path": "/a/b/../secret"},

@@ -5,22 +5,20 @@ What is copied or brought back is made beside its place, whole, and takes the pl
 
 from __future__ import annotations
 
-import asyncio
 import errno
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from typing import Final
 
 from tarbox_core.client.visit import Visit
 from tarbox_core.effects import Op, within
-from tarbox_core.errors import FsError, TarboxError
+from tarbox_core.errors import FsError
 from tarbox_core.layer import Layer
 from tarbox_core.types import RENAME_EXCHANGE, RENAME_NOREPLACE, Attr
 from tarbox_worker.door import Door
 from tarbox_worker.storing import Marks, Progress, beside, marks_of, moved, present, store, unlink
-from tarbox_worker.trees import Found, about, find, together
-from tarbox_worker.values import Refused, raw
+from tarbox_worker.trees import Found, about, attributes, find, together
+from tarbox_worker.values import Refused, raw, text
 
 _PRIVATE: Final = 0o700  # of a directory that is being filled
 
@@ -96,8 +94,7 @@ async def copy(door: Door, source: Found, target: str, *, keep: bool, replace: b
             made = await find(door, scratch, follow=False)
             await moved(door, scratch, target, made.attr.ino, flags)
         finally:
-            with suppress(TarboxError):  # what was replaced, or what was not finished
-                await asyncio.shield(remove(door, scratch))
+            await door.clear(lambda: remove(door, scratch))  # what was replaced, or what was not finished
 
 
 def make_folder(v: Visit, path: bytes, mode: int, *, parents: bool) -> Op[Attr]:
@@ -217,6 +214,28 @@ async def bring_back(door: Door, path: str, layer: str, target: str, *, replace:
     if target == path:
         await _bring_parents_back(door, path, layer)
     await copy(door, source, target, keep=True, replace=replace, progress=progress)
+
+
+async def bring_missing(door: Door, path: str, layer: str, progress: Progress = nothing) -> list[FsError]:
+    """What stood at a path in a layer, and of all below it, where nothing stands now; EEXIST for each name that something else has."""
+    if not path.strip("/"):
+        raise Refused("the root cannot be removed")
+    source = await find(door, path, layer, follow=False)
+    with about(path):
+        there = await door.read(lambda v: present(v, raw(path)))
+        if there is not None:
+            await door.read(lambda v: v.place(raw(path)))  # in a directory that the door opens too
+    if there is None:
+        await bring_back(door, path, layer, path, replace=False, progress=progress)
+        return []
+    if not (there.is_dir and source.attr.is_dir):
+        return [] if there.ino == source.attr.ino else [FsError(errno.EEXIST, path)]
+    standing = {entry.name: entry.ino for entry in await (await find(door, path, follow=False)).entries(there.ino)}
+    taken = []
+    for entry in await source.entries(source.attr.ino):
+        if attributes(entry).is_dir or standing.get(entry.name) != entry.ino:
+            taken += await bring_missing(door, f"{path.rstrip('/')}/{text(entry.name)}", layer, progress)
+    return taken
 
 
 async def _bring_parents_back(door: Door, path: str, layer: str) -> None:

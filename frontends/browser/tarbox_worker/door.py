@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -13,7 +14,7 @@ from tarbox_core.client.visit import Visit
 from tarbox_core.control import ControlledFilesystem
 from tarbox_core.drivers.remote import AsyncRemoteDriver, Welcome
 from tarbox_core.effects import Op
-from tarbox_core.errors import ConnectionLost, RetryableError
+from tarbox_core.errors import ConnectError, ConnectionLost, RetryableError, TarboxError
 from tarbox_core.session import Session
 from tarbox_core.types import Caller, TenantInfo
 from tarbox_worker.channel import Interrupted
@@ -38,6 +39,7 @@ class Door:
         self._blocks: Lru[bytes, bytes] = Lru(BLOCKS)
         self._numbers: list[int] = []
         self._records: deque[Any] = deque()
+        self._litter: list[Callable[[], Awaitable[None]]] = []
         self.caller = Caller()  # the gateway records its own
         self.welcome: Welcome
         self.info: TenantInfo  # with where the head was seen last
@@ -92,6 +94,21 @@ class Door:
                 if (result := await self.read(seen)) is not None:
                     return result
         raise AssertionError("the last attempt ends it")
+
+    async def clear(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Clear away after a failure, as far as it can be; what the connection keeps from that is left to `tidy`."""
+        try:
+            await asyncio.shield(work())
+        except (ConnectError, ConnectionLost):
+            self._litter.append(work)
+        except TarboxError:
+            return
+
+    async def tidy(self) -> None:
+        """Clear away what was left, now that there is a connection."""
+        left, self._litter = self._litter, []
+        for work in left:
+            await self.clear(work)
 
     async def move(self, op: Callable[[Visit], Op[R]]) -> R:
         """Run what moves the head."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -75,6 +76,7 @@ class Worker:
 
     def opened(self) -> None:
         self._channel.opened()
+        self._tidying = asyncio.ensure_future(self._door.tidy())
 
     def lost(self) -> None:
         self._door.lost()

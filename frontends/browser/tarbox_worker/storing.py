@@ -6,17 +6,15 @@ run again when the connection was lost, and then takes the place.
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import random
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Final, NamedTuple, Protocol
 
 from tarbox_core.client.opening import Mode, opened
 from tarbox_core.client.visit import Visit
 from tarbox_core.effects import Op, within
-from tarbox_core.errors import FsError, TarboxError
+from tarbox_core.errors import FsError
 from tarbox_core.file import OpenFile
 from tarbox_core.types import RENAME_NOREPLACE, Attr
 from tarbox_worker.door import Door
@@ -64,7 +62,13 @@ async def save(door: Door, path: str, data: bytes, seen: str | None, replace: bo
     without `replace` there must be none (EEXIST)."""
     where = raw(path)
     with about(path):
-        return await door.sure(lambda v: _save(v, where, data, seen, replace), lambda v: _holding(v, where, data))
+        try:
+            return await door.sure(lambda v: _save(v, where, data, seen, replace), lambda v: _holding(v, where, data))
+        except Conflict:  # or it was asked for before, and nobody heard that it was done
+            held = await door.read(lambda v: _holding(v, where, data))
+            if held is None:
+                raise
+            return held
 
 
 def _save(v: Visit, path: bytes, data: bytes, seen: str | None, replace: bool) -> Op[Attr]:
@@ -117,8 +121,7 @@ async def store(door: Door, path: str, source: Source, marks: Marks, *, replace:
                 await door.change(lambda v: _marked(v, ino, Marks(mtime=marks.mtime)), again=True)
             await moved(door, scratch, path, ino, 0 if replace else RENAME_NOREPLACE)
         except BaseException:
-            with suppress(TarboxError):
-                await asyncio.shield(door.change(lambda v: unlink(v, raw(scratch)), again=True))
+            await door.clear(lambda: door.change(lambda v: unlink(v, raw(scratch)), again=True))
             raise
         progress(size, size)
 
@@ -143,7 +146,7 @@ def _begin(v: Visit, path: bytes, scratch: bytes, marks: Marks, replace: bool) -
     if there is not None:
         if there.is_dir or not replace:
             raise FsError(errno.EISDIR if there.is_dir and replace else errno.EEXIST, path)
-        if marks.mode is None:
+        if marks.mode is None and there.is_reg:
             marks = marks._replace(mode=there.mode & 0o7777, uid=there.uid, gid=there.gid)
     handle = yield from opened(v, scratch, Mode(write=True, make=True, exclusive=True, binary=True))
     yield from within(handle.release(v.caller))

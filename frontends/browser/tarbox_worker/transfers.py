@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 import zipfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sized
 from typing import Final, Protocol
 
 from tarbox_core.types import Attr
 from tarbox_worker.door import Door
 from tarbox_worker.storing import Progress
 from tarbox_worker.trees import PIECE, File, Found, find
-from tarbox_worker.values import shown
+from tarbox_worker.values import Refused, shown
 
 
 class Sink(Protocol):
@@ -23,8 +23,10 @@ class Sink(Protocol):
         ...
 
 
+NAMES_MAX: Final = 200_000  # in an archive
 _LEVEL: Final = 3  # of compression: more costs a WebAssembly build more time than it saves
 _FIRST: Final = 315532800  # 1980, before which an archive knows no times
+_LAST: Final = 4354819198  # the end of 2107, after which it knows none
 
 
 async def download(door: Door, path: str, layer: str | None, out: Sink, progress: Progress) -> int:
@@ -52,7 +54,10 @@ async def archive(door: Door, paths: list[str], layer: str | None, out: Sink, pr
         if name:
             wanted.append((name, found, "", found.attr))
         if found.attr.is_dir:
-            wanted += [(f"{name}/{below}".lstrip("/"), found, below, attr) async for below, attr in found.below()]
+            async for below, attr in found.below():
+                wanted.append((f"{name}/{below}".lstrip("/"), found, below, attr))
+                _require_few(wanted)
+        _require_few(wanted)
     total = sum(attr.size for *_, attr in wanted if attr.is_reg)
     done = 0
     with zipfile.ZipFile(_Out(out), "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL) as made:
@@ -71,8 +76,14 @@ async def archive(door: Door, paths: list[str], layer: str | None, out: Sink, pr
     return total
 
 
+def _require_few(wanted: Sized) -> None:
+    """An archive is made with all its names in memory, however often a path was asked for."""
+    if len(wanted) > NAMES_MAX:
+        raise Refused(f"more than {NAMES_MAX} names for one archive")
+
+
 def _member(name: str, attr: Attr) -> zipfile.ZipInfo:
-    made = zipfile.ZipInfo(shown(name) + "/" * attr.is_dir, time.gmtime(max(attr.mtime // 10**9, _FIRST))[:6])
+    made = zipfile.ZipInfo(shown(name) + "/" * attr.is_dir, time.gmtime(min(max(attr.mtime // 10**9, _FIRST), _LAST))[:6])
     made.create_system = 3  # Unix, for the mode
     made.external_attr = attr.mode << 16 | 0x10 * attr.is_dir
     made.compress_type = zipfile.ZIP_DEFLATED if attr.is_reg else zipfile.ZIP_STORED

@@ -170,7 +170,7 @@ async def search_(work: Work, path: str, words: str, layer: str | None = None, l
     tell it as it is found; `complete`: there is no more."""
     if len(words) > WORDS_MAX:
         raise Refused(f"more than {WORDS_MAX} characters to search for")
-    complete = await search(await find(work.desk.door, path, layer), words, min(limit, ENTRIES_MAX), lambda entries: work.tell("found", entries=entries))
+    complete = await search(await find(work.desk.door, path, layer), words, min(max(0, limit), ENTRIES_MAX), lambda entries: work.tell("found", entries=entries))
     return {"complete": complete}
 
 
@@ -225,21 +225,32 @@ async def copy(work: Work, source: str, target: str, layer: str | None = None, r
 
 
 async def remove(work: Work, paths: list[str]) -> Value:
-    """Remove names and all below them, behind a checkpoint. `undo`: the arguments for the verb of that name."""
+    """Remove names and all below them, behind a checkpoint. `undo`: the arguments for the verb of that name. The event `kept` has
+    them, too, before anything is removed."""
     door = work.desk.door
     for path in paths:
         await changing.named(door, path)
     what = values.shown(paths[0]) if len(paths) == 1 else f"{len(paths)} items"
     kept = await changing.seal(door, f"before removing {what}")
+    back = {"layer": kept.id, "paths": paths}
+    work.tell("kept", undo=back)
     for path in paths:
         await changing.remove(door, path)
-    return {"undo": {"layer": kept.id, "paths": paths}}
+    return {"undo": back}
+
+
+async def keep(work: Work, path: str) -> Value:
+    """A checkpoint before what stands at a path is replaced: its `layer`, for `undo`."""
+    with about(path):
+        await work.desk.door.read(lambda v: v.place(raw(path)))  # in a directory that the door opens
+    return {"layer": (await changing.seal(work.desk.door, f"before replacing {values.shown(path)}")).id}
 
 
 async def undo(work: Work, layer: str, paths: list[str]) -> Value:
-    """Bring back what was removed, where nothing else stands there now."""
-    for path in paths:
-        await changing.bring_back(work.desk.door, path, layer, path, replace=False, progress=_progress(work))
+    """Bring back what was removed at these paths and below them. EEXIST: something else has a name of it now; all the rest is back."""
+    taken = [error for path in paths for error in await changing.bring_missing(work.desk.door, path, layer, _progress(work))]
+    if taken:
+        raise taken[0]
     return {}
 
 
@@ -363,13 +374,13 @@ async def audit(work: Work, path: str | None = None, limit: int = 100, until: st
 
 VERBS: Final[Mapping[str, Verb]] = {
     "archive": archive, "audit": audit, "branch": branch, "checkpoint": checkpoint, "chmod": chmod, "copy": copy, "describe": describe, "diff": diff,
-    "download": download, "enter": enter, "history": history, "layers": layers, "list": list_, "mkdir": mkdir, "more": more, "read": read, "remove": remove,
-    "rename": rename, "restore": restore, "search": search_, "stat": stat, "switch": switch, "symlink": symlink, "tenant": tenant, "undo": undo,
-    "upload": upload, "write": write,
+    "download": download, "enter": enter, "history": history, "keep": keep, "layers": layers, "list": list_, "mkdir": mkdir, "more": more, "read": read,
+    "remove": remove, "rename": rename, "restore": restore, "search": search_, "stat": stat, "switch": switch, "symlink": symlink, "tenant": tenant,
+    "undo": undo, "upload": upload, "write": write,
 }  # fmt: skip
 
 # Those that concern no more than the paths that they are given; the others tell of the whole tree, or move it.
 PATH_VERBS: Final = frozenset((
-    "archive", "chmod", "copy", "download", "list", "mkdir", "more", "read", "remove", "rename", "restore", "search", "stat", "symlink", "tenant", "undo",
-    "upload", "write",
+    "archive", "chmod", "copy", "download", "keep", "list", "mkdir", "more", "read", "remove", "rename", "restore", "search", "stat", "symlink", "tenant",
+    "undo", "upload", "write",
 ))  # fmt: skip

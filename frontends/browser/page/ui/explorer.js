@@ -37,6 +37,8 @@ export class Explorer {
   #opening = 0; // counts the files that were wanted
   #reading = new AbortController();
   #failed = false; // the folder could not be read
+  #turns = 0; // counts its readings anew
+  #turn = 0; // the one that is shown
 
   // `tenant`: what the worker tells of it; `tenants`: all that the session opens.
   constructor(client, tenant, tenants) {
@@ -302,9 +304,12 @@ export class Explorer {
   async refresh(select = []) {
     const { signal } = this.#reading;
     const { path, layer } = this.place;
+    const turn = ++this.#turns;
     try {
       await readFolder(this.client, path, layer, signal, (folder, entries, whole) => {
         if (!whole || signal.aborted || path !== this.place.path || layer !== this.place.layer) return;
+        if (turn < this.#turn) return; // what was read later is shown already
+        this.#turn = turn;
         this.folder = folder;
         this.#failed = false;
         this.list.show(entries, { keep: true, note: entries.length ? "" : blank("folder", "This folder is empty") });

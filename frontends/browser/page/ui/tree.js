@@ -8,8 +8,9 @@ import { sorted } from "./listing.js";
 const SHOWN = 2000; // folders of one folder
 
 export class Tree {
-  #nodes = new Map(); // by path: {item, row, group, level, open, leaf, ino}
+  #nodes = new Map(); // by path: {item, row, group, level, open, leaf, ino, turn}
   #layer = null;
+  #turns = 0; // counts what is read
   #path;
 
   // `top`: the path of its root; `on`: go(path)
@@ -71,7 +72,7 @@ export class Tree {
       row,
       group,
     );
-    this.#nodes.set(path, { item, row, group, level, open: false, leaf: false, ino: null });
+    this.#nodes.set(path, { item, row, group, level, open: false, leaf: false, ino: null, turn: 0 });
     return item;
   }
 
@@ -100,6 +101,7 @@ export class Tree {
   async #read(path) {
     const node = this.#nodes.get(path);
     const layer = this.#layer;
+    const turn = ++this.#turns;
     const folders = [];
     try {
       let answer = await this.client.told("list", { path, layer });
@@ -112,7 +114,8 @@ export class Tree {
     } catch {
       return; // it is gone, or the connection is: both are told elsewhere
     }
-    if (this.#nodes.get(path) !== node) return;
+    if (this.#nodes.get(path) !== node || turn < node.turn) return; // what was read later is shown already
+    node.turn = turn;
     const names = sorted(folders, { by: "name", down: false }).map(({ name }) => name);
     const there = new Set(names.map((name) => join(path, name)));
     for (const old of [...this.#nodes.keys()]) {
