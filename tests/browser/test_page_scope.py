@@ -318,6 +318,7 @@ def test_a_line_that_breaks_and_falls_silent(tarbox: Tarbox, chromium: Any, tmp_
         page.find(".commands input[multiple]").set_input_files([tmp_path / "large.bin"])
         expect(page.find(".job .amount")).to_contain_text("of 40 MiB")
         line.cut()  # an upload begins anew
+        expect(page.find(".job")).to_have_count(0, timeout=60_000)
         page.shows("large.bin")
         assert tarbox("cat", f"{TOP}/line/large.bin") == large
         page.row("large.bin").click()

@@ -23,7 +23,8 @@ function facts(explorer, entry) {
 async function glance({ client, whole }, path, layer, entry, signal) {
   if (entry.kind === "link") {
     const { target, leadsTo } = await client.told("stat", { path, layer, follow: false });
-    return h("p.note", {}, icon("link"), h("span", {}, `leads to ${target}${leadsTo ? "" : whole ? ", where nothing is" : ", where nothing is that this token opens"}`));
+    const end = leadsTo ? "" : whole ? ", where nothing is" : ", where nothing is that this token opens";
+    return h("p.note", {}, icon("link"), h("span", {}, `leads to ${target}${end}`));
   }
   if (entry.kind === "directory") {
     const { entries, cursor } = await client.told("list", { path, layer });

@@ -36,7 +36,7 @@ export class Socket {
     this.url = url;
     this.listener = listener;
     self.addEventListener("offline", () => this.#closed(this.socket, 1006));
-    self.addEventListener("online", () => (this.#stands === "down" ? this.#soon(0) : this.probe()));
+    self.addEventListener("online", () => this.probe());
     this.looking = setInterval(() => this.#look(), LOOK);
     this.#connect();
   }
@@ -49,8 +49,9 @@ export class Socket {
     this.#sent += this.socket.bufferedAmount - before;
   }
 
-  // Ask for a word now: there is reason to doubt that anybody is there.
+  // There is reason to look again: ask for a word where it seems open, and do not wait where it is lost.
   probe() {
+    if (this.#stands === "down") this.#soon(0);
     if (this.#stands !== "open" || this.#asked !== null) return;
     this.#asked = performance.now();
     this.send(this.listener.ping());
