@@ -12,6 +12,7 @@ from tests.tenants import prepare
 
 if TYPE_CHECKING:
     from tests.browser.explorer import Explorer
+    from tests.browser.scoped import Part
 
 
 @pytest.fixture(scope="module")
@@ -23,3 +24,12 @@ def shown(pg_url_module: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
         with explorer(tarbox) as made:
             yield made
         tarbox("gc")  # what was removed while the server might have had it open
+
+
+@pytest.fixture(scope="module")
+def part(pg_url_module: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Part]:
+    """A new tenant of which a token opens a part."""
+    from tests.browser import scoped
+
+    with scoped.part(prepare(pg_url_module), tmp_path_factory.mktemp("part")) as made:
+        yield made

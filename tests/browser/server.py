@@ -99,6 +99,11 @@ class Server:
         # Entered here, and closed by whoever uses it.
         return connect(url, sock=stream, additional_headers=headers, origin=shown, compression=None, max_size=None, user_agent_header=None).__enter__()
 
+    def memory(self) -> int:
+        """Bytes that are resident."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.partition("VmRSS:")[2].split()[0]) << 10
+
     def end(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, str]:
         """The status and what it said on standard error."""
         self.process.send_signal(number)

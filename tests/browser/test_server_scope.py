@@ -5,69 +5,37 @@ from __future__ import annotations
 import errno
 import io
 import json
-import socket
-import time
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 from websockets.exceptions import InvalidStatus
 
 from tarbox_worker.verbs import PATH_VERBS, VERBS
-from tests.browser.server import Server, serving
+from tests.browser.scoped import Part, scratch
+from tests.browser.server import Server
 from tests.browser.verbs import Client
-from tests.pg.cli import Tarbox, fresh
-from tests.tenants import prepare
+from tests.pg.cli import Tarbox
 
 PIECE = 4 << 20
 Refusals = Callable[[], list[dict[str, Any]]]
 
 
 @pytest.fixture(scope="module")
-def schema_url(pg_url_module: str) -> str:
-    return prepare(pg_url_module)
+def tarbox(part: Part) -> Tarbox:
+    return part.tarbox
 
 
 @pytest.fixture(scope="module")
-def tarbox(schema_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tarbox]:
-    """/a/{b/{d/g, f}, bb, secret} and /outside; the layer "first" has them."""
-    with fresh(schema_url, tmp_path_factory.mktemp("scope")) as command:
-        command("mkdir", "-p", "/a/b/d", "/a/bb")
-        for path in ("/a/b/f", "/a/b/d/g", "/a/secret", "/outside"):
-            command("write", path, path)
-        command("layer", "create", "first")
-        yield command
-        command("gc")  # what was removed while the server might have had it open
-
-
-@pytest.fixture(scope="module")
-def server(tarbox: Tarbox) -> Iterator[Server]:
-    with serving(tarbox, "--tenant", tarbox.tenant) as running:
-        yield running
-        assert running.end() == (0, "")  # nothing that a client does is an error of the server
-
-
-def token(tarbox: Tarbox, *words: str, path: str = "/a/b") -> tuple[int, str]:
-    made = tarbox.json("token", "create", "--path", path, *words)
-    return made["id"], made["token"]
-
-
-@pytest.fixture(scope="module")
-def secret(tarbox: Tarbox) -> str:
-    return token(tarbox)[1]
+def server(part: Part) -> Server:
+    return part.server
 
 
 @pytest.fixture
-def client(server: Server, tarbox: Tarbox, secret: str) -> Iterator[Client]:
-    with enter(server, tarbox, secret) as made:
+def client(part: Part) -> Iterator[Client]:
+    with part.enter() as made:
         yield made
-
-
-def enter(server: Server, tarbox: Tarbox, shown: str, query: str = "") -> Client:
-    return Client(server.socket(tarbox.tenant, token=shown, door="verbs", query=query))
 
 
 @pytest.fixture
@@ -131,7 +99,7 @@ def test_what_is_within_is_changed_and_the_audit_has_true_paths(client: Client, 
     assert client.refused("remove", paths=["/"]) == "usage"
 
 
-def test_a_folder_is_read_on(client: Client, tarbox: Tarbox, server: Server, secret: str) -> None:
+def test_a_folder_is_read_on(client: Client, tarbox: Tarbox, part: Part) -> None:
     client.told("mkdir", path="/a/b/many")
     for number in range(5):
         client.told("write", path=f"/a/b/many/{number}")
@@ -139,7 +107,7 @@ def test_a_folder_is_read_on(client: Client, tarbox: Tarbox, server: Server, sec
     rest = client.told("more", cursor=first["cursor"])
     assert [entry["name"] for entry in (*first["entries"], *rest["entries"])] == list("01234")
     cursor = client.told("list", path="/a/b/many", limit=2)["cursor"]
-    with enter(server, tarbox, secret) as other:
+    with part.enter() as other:
         assert other.refused("more", cursor=cursor) == "usage"  # another socket knows nothing of it
     tarbox("mv", "/a/b/many", "/a/many")
     assert client.refused("more", cursor=cursor) == "ENOENT"  # it is not within any more
@@ -158,9 +126,9 @@ def test_content_is_sent_as_it_is_wanted(client: Client, tarbox: Tarbox) -> None
     assert client.refused("upload", path="/a/b/none") == "usage"  # no content
 
 
-def test_another_branch(server: Server, tarbox: Tarbox, secret: str) -> None:
+def test_another_branch(tarbox: Tarbox, part: Part) -> None:
     tarbox("layer", "branch", "side")
-    with enter(server, tarbox, secret, "?branch=side") as client:
+    with part.enter(query="?branch=side") as client:
         client.told("write", b"x", path="/a/b/only-here")
         assert client.told("tenant")["head"] == "side"
     assert "only-here" not in str(tarbox.names("/a/b"))
@@ -286,13 +254,13 @@ def test_links_that_lead_out(client: Client, tarbox: Tarbox, refused: Refusals, 
     assert tarbox("cat", "/a/secret") == b"/a/secret" and b"fresh" not in tarbox.names("/a")
 
 
-def test_a_directory_that_is_moved_or_replaced_by_a_link(client: Client, tarbox: Tarbox, server: Server) -> None:
+def test_a_directory_that_is_moved_or_replaced_by_a_link(client: Client, tarbox: Tarbox, part: Part) -> None:
     tarbox("mkdir", "-p", "/m/n")
     tarbox("write", "/m/n/f", "mine")
     tarbox("mkdir", "/else")
     tarbox("write", "/else/f", "theirs")
-    _, shown = token(tarbox, path="/m/n")
-    with enter(server, tarbox, shown) as other:
+    _, shown = part.token(path="/m/n")
+    with part.enter(shown) as other:
         assert other.ask("read", path="/m/n/f").data == b"mine"
         tarbox("mv", "/m/n", "/gone")
         assert other.refused("read", path="/m/n/f") == other.refused("write", b"x", path="/m/n/f") == "ENOENT"
@@ -305,10 +273,10 @@ def test_a_directory_that_is_moved_or_replaced_by_a_link(client: Client, tarbox:
     assert tarbox("cat", "/else/f") == b"theirs"
 
 
-def test_a_directory_that_is_replaced_in_the_midst_of_an_upload(tarbox: Tarbox, server: Server) -> None:
+def test_a_directory_that_is_replaced_in_the_midst_of_an_upload(tarbox: Tarbox, part: Part) -> None:
     tarbox("mkdir", "-p", "/u/n", "/v")
-    _, shown = token(tarbox, path="/u/n")
-    with enter(server, tarbox, shown) as client:
+    _, shown = part.token(path="/u/n")
+    with part.enter(shown) as client:
         client.stop = 1
         number = client.begin("upload", bytes(2 * PIECE), path="/u/n/f")
         client.wait(lambda: len(client.wanted) == 2)
@@ -320,14 +288,14 @@ def test_a_directory_that_is_replaced_in_the_midst_of_an_upload(tarbox: Tarbox, 
 
 
 @pytest.mark.parametrize("session", [False, True])
-def test_a_token_that_changes_nothing(server: Server, tarbox: Tarbox, session: bool) -> None:
-    _, shown = token(tarbox, "--read-only")
+def test_a_token_that_changes_nothing(server: Server, tarbox: Tarbox, session: bool, part: Part) -> None:
+    _, shown = part.token("--read-only")
     if session:
         cookie = server.login(shown)
         assert [(each["path"], each["read_only"]) for each in server.ask("GET", "/session", Cookie=cookie).json["tenants"]] == [("/a/b", True)]
         client = Client(server.socket(tarbox.tenant, cookie=cookie, door="verbs"))
     else:
-        client = enter(server, tarbox, shown)
+        client = part.enter(shown)
     before = tarbox("tree", "/")
     with client:
         assert client.told("tenant")["readOnly"] is True
@@ -351,11 +319,11 @@ def status_of(opening: Callable[[], object]) -> tuple[int, Any]:
     return raised.value.response.status_code, json.loads(raised.value.response.body)["error"]
 
 
-def test_each_token_has_its_door(server: Server, tarbox: Tarbox, secret: str, refused: Refusals) -> None:
+def test_each_token_has_its_door(server: Server, tarbox: Tarbox, refused: Refusals, part: Part) -> None:
     whole = tarbox.json("token", "create")["token"]
-    cookie, part = server.login(whole), server.login(secret)
-    assert status_of(lambda: server.socket(tarbox.tenant, token=secret)) == (403, "path")
-    assert status_of(lambda: server.socket(tarbox.tenant, cookie=part)) == (403, "path")
+    cookie, other = server.login(whole), server.login(part.secret)
+    assert status_of(lambda: server.socket(tarbox.tenant, token=part.secret)) == (403, "path")
+    assert status_of(lambda: server.socket(tarbox.tenant, cookie=other)) == (403, "path")
     assert status_of(lambda: server.socket(tarbox.tenant, token=whole, door="verbs")) == (403, "path")
     assert status_of(lambda: server.socket(tarbox.tenant, cookie=cookie, door="verbs")) == (403, "path")
     told = refused()
@@ -363,204 +331,30 @@ def test_each_token_has_its_door(server: Server, tarbox: Tarbox, secret: str, re
     assert server.ask("GET", "/session", Cookie=cookie).json["tenants"][0]["path"] is None
 
 
-def test_strangers(server: Server, tarbox: Tarbox, secret: str, refused: Refusals) -> None:
+def test_strangers(server: Server, tarbox: Tarbox, refused: Refusals, part: Part) -> None:
     assert status_of(lambda: server.socket(tarbox.tenant, door="verbs")) == (401, "missing")
     assert status_of(lambda: server.socket(tarbox.tenant, token="tbx_" + "A" * 43, door="verbs")) == (401, "unknown")
-    assert status_of(lambda: server.socket("another", token=secret, door="verbs")) == (403, "tenant")
+    assert status_of(lambda: server.socket("another", token=part.secret, door="verbs")) == (403, "tenant")
     with pytest.raises(InvalidStatus):
-        server.socket(tarbox.tenant, cookie=server.login(secret), origin="http://evil.example", door="verbs")
-    assert status_of(lambda: server.socket(tarbox.tenant, token=secret, door="verbs", query="?branch=none")) == (404, "branch")
+        server.socket(tarbox.tenant, cookie=server.login(part.secret), origin="http://evil.example", door="verbs")
+    assert status_of(lambda: server.socket(tarbox.tenant, token=part.secret, door="verbs", query="?branch=none")) == (404, "branch")
     assert [record["reason"] for record in refused()] == ["missing", "unknown", "tenant", "origin"]
 
 
-def test_a_token_that_is_revoked(server: Server, tarbox: Tarbox) -> None:
+def test_a_token_that_is_revoked(tarbox: Tarbox, part: Part) -> None:
     """Also in the midst of an upload, of which nothing is left."""
-    ident, shown = token(tarbox)
-    with enter(server, tarbox, shown) as client:
+    ident, shown = part.token()
+    with part.enter(shown) as client:
         client.stop = 1
         client.begin("upload", bytes(2 * PIECE), path="/a/b/never")
         client.wait(lambda: len(client.wanted) == 2)
         tarbox("token", "revoke", str(ident))
         assert client.end() == (4401, "revoked")
     assert scratch(tarbox) == []
-    assert status_of(lambda: enter(server, tarbox, shown)) == (401, "revoked")
+    assert status_of(lambda: part.enter(shown)) == (401, "revoked")
 
 
-def test_a_token_that_expires(server: Server, tarbox: Tarbox) -> None:
-    _, shown = token(tarbox, "--ttl", "2s")
-    with enter(server, tarbox, shown) as client:
+def test_a_token_that_expires(part: Part) -> None:
+    _, shown = part.token("--ttl", "2s")
+    with part.enter(shown) as client:
         assert client.end() == (4401, "expired")
-
-
-# --- cancelled, lost, and slow
-
-
-def scratch(tarbox: Tarbox) -> list[bytes]:
-    """What is left of uploads, waited for a little: a socket's end is noticed later than it is seen."""
-    left: list[bytes] = []
-    for _ in range(40):
-        left = [name for name in tarbox.names("/a/b") if name.startswith(b".tarbox-")]
-        if not left:
-            break
-        time.sleep(0.1)
-    return left
-
-
-def test_a_cancelled_upload_leaves_nothing(client: Client, tarbox: Tarbox) -> None:
-    client.stop = 1
-    number = client.begin("upload", bytes(3 * PIECE), path="/a/b/never")
-    client.wait(lambda: len(client.wanted) == 2)
-    assert any(name.startswith(b".tarbox-") for name in tarbox.names("/a/b"))
-    client.say({"cancel": number})
-    client.send(client.wanted[1])  # which was on its way
-    assert client.answer(number).message["error"]["code"] == "cancelled"
-    assert scratch(tarbox) == [] and "never" not in names(client, "/a/b")
-    client.say({"cancel": number})  # it has ended
-    client.say({"cancel": 12345})
-    assert client.told("tenant")
-
-
-def test_a_socket_that_is_lost_leaves_nothing(server: Server, tarbox: Tarbox, secret: str) -> None:
-    client = enter(server, tarbox, secret)
-    client.stop = 1
-    client.begin("upload", bytes(3 * PIECE), path="/a/b/never")
-    client.wait(lambda: len(client.wanted) == 2)
-    client.socket.socket.close()
-    assert scratch(tarbox) == []
-    assert b"never" not in tarbox.names("/a/b")
-
-
-def test_a_server_that_ends_leaves_nothing(tarbox: Tarbox, secret: str) -> None:
-    with serving(tarbox, "--tenant", tarbox.tenant) as other, enter(other, tarbox, secret) as client:
-        client.stop = 1
-        client.begin("upload", bytes(3 * PIECE), path="/a/b/never")
-        client.wait(lambda: len(client.wanted) == 2)
-        assert other.end() == (0, "") and client.end()[0] == 1012
-    assert scratch(tarbox) == [] and b"never" not in tarbox.names("/a/b")
-
-
-def test_more_wait_for_their_turn(client: Client) -> None:
-    """Eight wait for content; a ninth does for one of them, and can be cancelled meanwhile."""
-    client.stop = 0
-    uploads = [client.begin("upload", b"content", path=f"/a/b/turn{number}") for number in range(8)]
-    client.wait(lambda: len(client.wanted) == 8)
-    waits, cancelled = client.begin("stat", path="/a/b"), client.begin("stat", path="/a/b")
-    client.say({"cancel": cancelled})
-    assert client.answer(cancelled).message["error"]["code"] == "cancelled"
-    with pytest.raises(AssertionError, match="nothing happened"):
-        client.answer(waits, timeout=0.3)
-    for want in client.wanted:
-        client.send(want)
-    assert client.answer(waits).result["kind"] == "directory"
-    assert all(client.answer(number).result["size"] == 7 for number in uploads)
-    client.told("remove", paths=[f"/a/b/turn{number}" for number in range(8)])
-
-
-def test_who_does_not_read_fills_no_memory(server: Server, tarbox: Tarbox, secret: str, client: Client) -> None:
-    """And keeps nobody else waiting."""
-    with open(tarbox.folder / "zeros", "wb") as file:
-        file.truncate(96 << 20)
-    tarbox("put", "zeros", "/a/b/zeros")
-    before = resident(server)
-    with deaf(server, tarbox.tenant, secret) as say:
-        for number in range(1, 9):
-            say({"id": number, "verb": "download", "args": {"path": "/a/b/zeros"}})
-        grown = [0]
-        while len(grown) < 4 or grown[-1] > max(grown[-4:-1]):
-            time.sleep(0.5)
-            grown.append(resident(server) - before)
-        assert 4 << 20 < max(grown) < 200 << 20  # of 768 MiB
-        began = time.monotonic()
-        assert client.told("stat", path="/a/b/zeros")["size"] == 96 << 20
-        assert time.monotonic() - began < 2
-
-
-def resident(server: Server) -> int:
-    """Bytes of memory that the server has."""
-    status = Path(f"/proc/{server.process.pid}/status").read_text()
-    return int(status.partition("VmRSS:")[2].split()[0]) << 10
-
-
-@contextmanager
-def deaf(server: Server, tenant: str, secret: str) -> Iterator[Callable[[Any], None]]:
-    """A client that says things, and never reads."""
-    with socket.create_connection((server.host, server.port), 30) as stream:
-        stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
-        lines = [
-            f"GET /verbs/{tenant} HTTP/1.1", f"Host: {server.host}:{server.port}", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
-            "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==", f"Authorization: Bearer {secret}", "", "",
-        ]  # fmt: skip
-        stream.sendall("\r\n".join(lines).encode())
-        assert stream.recv(12) == b"HTTP/1.1 101"
-
-        def say(message: Any) -> None:
-            text = json.dumps(message).encode()
-            assert len(text) < 126
-            stream.sendall(bytes((0x81, 0x80 | len(text))) + bytes(4) + text)  # masked with zeros
-
-        yield say
-
-
-# --- what no client of ours says
-
-
-@pytest.mark.parametrize(
-    ("message", "code"),
-    [
-        ("{", 1003), ("", 1003), ("[" * 100_000, 1003), ('{"id": NaN}', 1003), ("[]", 1008), ('"x"', 1008), ("{}", 1008), ('{"id": 1}', 1008),
-        ('{"id": 0, "verb": "stat"}', 1008), ('{"id": true, "verb": "stat"}', 1008), ('{"id": "1", "verb": "stat"}', 1008),
-        ('{"id": 1.5, "verb": "stat"}', 1008),
-        ('{"id": 4294967296, "verb": "stat"}', 1008), ('{"id": 1, "verb": 1}', 1008), ('{"id": 1, "verb": "stat", "args": []}', 1008),
-        ('{"id": 1, "verb": "stat", "more": 1}', 1008), ('{"id": 1, "verb": "write", "bytes": -1}', 1008), ('{"id": 1, "verb": "write", "bytes": "1"}', 1008),
-        ('{"cancel": "1"}', 1008), ('{"cancel": 1, "id": 1}', 1008), ('{"id": 1, "verb": "' + "x" * (1 << 20) + '"}', 1009),
-        (b"", 1008), (b"\0\0", 1008), (b"\0\0\0\1content", 1008),
-    ],
-)  # fmt: skip
-def test_what_makes_no_sense_ends_the_socket(client: Client, message: str | bytes, code: int) -> None:
-    client.socket.send(message)
-    ended, reason = client.end()
-    assert ended == code and reason
-
-
-def test_a_number_in_use_ends_the_socket(client: Client) -> None:
-    client.stop = 0
-    number = client.begin("upload", b"content", path="/a/b/never")
-    client.wait(lambda: client.wanted)
-    client.say({"id": number, "verb": "tenant"})
-    assert client.end()[0] == 1008
-
-
-@pytest.mark.parametrize("content", [b"", b"short", b"longer than it was"])
-def test_content_of_another_length_ends_the_socket(client: Client, tarbox: Tarbox, content: bytes) -> None:
-    client.stop = 0
-    number = client.begin("upload", b"content", path="/a/b/never")
-    client.wait(lambda: client.wanted)
-    client.socket.send(number.to_bytes(4, "big") + content)
-    assert client.end()[0] == 1008
-    assert b"never" not in tarbox.names("/a/b")
-
-
-def test_too_many_requests_end_the_socket(client: Client) -> None:
-    client.stop = 0
-    for number in range(1100):
-        try:
-            client.begin("upload", b"content", path=f"/a/b/never{number}")
-        except Exception:
-            break
-    assert client.end() == (1008, "too many requests wait")
-
-
-@pytest.mark.parametrize(
-    ("verb", "arguments"),
-    [
-        ("stat", {}), ("stat", {"path": 7}), ("stat", {"path": None}), ("stat", {"path": "/a/b", "other": 1}), ("stat", {"work": 1, "path": "/a/b"}),
-        ("stat", {"path": "/a/b", "follow": 1}), ("stat", {"path": "relative"}), ("stat", {"path": "/a/b/\0"}), ("stat", {"path": "/a/b/\ud800"}),
-        ("stat", {"path": "/a/b", "layer": "\ud800"}), ("list", {"path": "/a/b", "limit": "many"}), ("list", {"path": "/a/b", "limit": 1.5}),
-        ("read", {"path": "/a/b/f", "offset": -1}), ("read", {"path": "/a/b/f", "offset": 1 << 60}), ("read", {"path": "/a/b/f", "offset": True}),
-        ("archive", {"paths": "/a/b"}), ("archive", {"paths": ["/a/b", 1]}), ("search", {"path": "/a/b", "words": "x" * 2000}),
-        ("chmod", {"path": "/a/b/f", "uid": -1}), ("chmod", {"path": "/a/b/f", "gid": 1 << 40}), ("chmod", {"path": "/a/b/f", "mtime": 1e15}),
-        ("symlink", {"path": "/a/b/l", "target": "\ud800"}), ("more", {"cursor": "1000"}), ("nothing", {}), ("__class__", {}),
-    ],
-)  # fmt: skip
-def test_arguments_that_make_no_sense_are_told(client: Client, verb: str, arguments: dict[str, Any]) -> None:
-    assert client.refused(verb, **arguments) == "usage"
