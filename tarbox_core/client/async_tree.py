@@ -28,7 +28,7 @@ from tarbox_core.drivers import migrate
 from tarbox_core.drivers.aio import AioDriver
 from tarbox_core.drivers.sync import SyncDriver
 from tarbox_core.effects import Op
-from tarbox_core.errors import FsError, RetryableError, TenantError
+from tarbox_core.errors import ConnectionLost, FsError, RetryableError, TenantError
 from tarbox_core.layer import HEAD, Branch, Layer, Switched
 
 P = ParamSpec("P")
@@ -183,15 +183,15 @@ class AsyncTree:
                 leave()
 
     async def run(self, work: Callable[[Self], Awaitable[R]]) -> R:
-        """`await work(tree)` in a transaction, begun anew where it got into the way of another."""
+        """`await work(tree)` in a transaction, begun anew as by Tree.run."""
         attempt = 0
         while True:
             try:
                 async with self.transaction():
                     return await work(self)
-            except RetryableError:
+            except (RetryableError, ConnectionLost) as error:
                 attempt += 1
-                if attempt == ATTEMPTS:
+                if attempt == ATTEMPTS or (isinstance(error, ConnectionLost) and error.committing):
                     raise
                 await anyio.sleep(0.01 * attempt * (1 + random.random()))
 

@@ -160,6 +160,9 @@ class Door:
         self._pid = os.getpid()
         self._visited = _clocks()
 
+    def __reduce__(self) -> str:
+        raise TypeError("a tree is of one process: connect anew in the other one")
+
     def clock(self) -> int:
         """ns since the epoch, never the same twice."""
         self._latest = max(time.time_ns(), self._latest + 1)

@@ -19,7 +19,7 @@ from tarbox_core.client.names import Path
 from tarbox_core.client.verbs import Verb
 from tarbox_core.drivers import migrate
 from tarbox_core.drivers.sync import SyncDriver
-from tarbox_core.errors import FsError, RetryableError, TenantError
+from tarbox_core.errors import ConnectionLost, FsError, RetryableError, TenantError
 from tarbox_core.layer import HEAD, Branch, Layer, Switched
 
 P = ParamSpec("P")
@@ -164,15 +164,16 @@ class Tree:
                 leave()
 
     def run(self, work: Callable[[Self], R]) -> R:
-        """`work(tree)` in a transaction, begun anew where it got into the way of another: it may be run several times."""
+        """`work(tree)` in a transaction, begun anew where it got into the way of another, or lost its connection before the commit: it may
+        be run several times."""
         attempt = 0
         while True:
             try:
                 with self.transaction():
                     return work(self)
-            except RetryableError:
+            except (RetryableError, ConnectionLost) as error:
                 attempt += 1
-                if attempt == ATTEMPTS:
+                if attempt == ATTEMPTS or (isinstance(error, ConnectionLost) and error.committing):
                     raise
                 time.sleep(0.01 * attempt * (1 + random.random()))
 

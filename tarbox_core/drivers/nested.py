@@ -31,7 +31,7 @@ class Nested:
         return not (self._begun or self._holds)
 
     def execute(self, wire: Wire, trip: Trip) -> list[Rows]:
-        """One trip of an operation. Raises TransactionError where the transaction cannot go on."""
+        """One trip of an operation. Raises TransactionError where the transaction cannot go on, ConnectionLost where it is lost."""
         self._require(wire)
         steps = [*trip.queries]
         if trip.begin:
@@ -76,10 +76,10 @@ class Nested:
 
     def _require(self, wire: Wire) -> None:
         self.require_open()
+        if wire.closed and self._begun:
+            raise ConnectionLost("the connection was lost, and this transaction with it: nothing of it was done")
         if self._lost is not None:
             raise TransactionError(f"this transaction can only be rolled back: {self._lost}") from self._lost
-        if wire.closed and self._begun:
-            raise TransactionError("the connection was lost, and this transaction with it: nothing of it was done")
 
     def end(self) -> None:
         """It is rolled back; nothing more can be run in it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -223,7 +224,7 @@ with tree.transaction():
     if (child := os.fork()) == 0:
         try:
             tree.mkdir("/d/never")
-        except tarbox_core.TransactionError:
+        except tarbox_core.ConnectionLost:
             os._exit(7)
         os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
@@ -252,6 +253,11 @@ def test_an_instance_that_may_be_a_copy_takes_new_numbers(tenant: Tenant, monkey
         time.sleep(0.001)
         tree.mkdir("/c")
         assert not set(tree._door._numbers) & set(kept)
+
+
+def test_a_tree_is_of_one_process(tenant: Tenant) -> None:
+    with tarbox_core.connect(tenant.url, tenant.info.name) as tree, pytest.raises(TypeError, match="connect anew"):
+        pickle.dumps(tree)
 
 
 def test_threads_share_a_few_connections(tenant: Tenant) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 import pytest
@@ -247,11 +248,29 @@ def test_a_connection_that_is_lost_takes_the_transaction_with_it(tree: Tree, ten
             proxy.cut()
             with far.transaction():  # before anything is done in it another is taken
                 far.mkdir("/a")
-            with pytest.raises((TransactionError, ConnectionLost)), far.transaction():
+            with pytest.raises(ConnectionLost) as lost, far.transaction():
                 far.mkdir("/b")
                 proxy.cut()
                 far.mkdir("/c")
-            assert far.listdir("/") == ["a"]
+            assert not lost.value.committing and far.listdir("/") == ["a"]
+            with pytest.raises(ConnectionLost), far.transaction():
+                far.mkdir("/b")
+                proxy.cut()
+                with suppress(ConnectionLost):
+                    far.mkdir("/c")
+                far.mkdir("/d")  # it stays lost
+            turns: list[int] = []
+
+            def work(inside: Tree) -> None:
+                turns.append(1)
+                inside.mkdir("/run")
+                if len(turns) < 3:
+                    proxy.cut()
+                inside.mkdir("/run/in")
+
+            far.run(work)
+            assert len(turns) == 3 and far.listdir("/run") == ["in"]
+            far.rmtree("/run")
             with pytest.raises(ConnectionLost) as raised, far.transaction():
                 far.mkdir("/b")
                 proxy.mute(b"commit")
@@ -260,6 +279,17 @@ def test_a_connection_that_is_lost_takes_the_transaction_with_it(tree: Tree, ten
             cut.join(30)
             assert raised.value.committing  # nobody can know
             assert far.listdir("/") == ["a", "b"]
+            turns.clear()
+
+            def once(inside: Tree) -> None:
+                turns.append(1)
+                inside.mkdir("/c")
+                proxy.mute(b"commit")
+                threading.Thread(target=lambda: (proxy.muted.wait(20), proxy.cut())).start()
+
+            with pytest.raises(ConnectionLost) as raised:
+                far.run(once)
+            assert raised.value.committing and len(turns) == 1  # what may have been done is not done again
 
 
 def test_reads_in_it_are_recorded_at_its_end(tree: Tree, tenant: Tenant) -> None:
