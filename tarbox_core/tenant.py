@@ -85,7 +85,7 @@ def audit_ahead() -> Op[int]:
 
 def attach(tenant: TenantInfo, branch: str = HEAD) -> Op[TenantInfo]:
     """The tenant with where a branch stands now. Run under the tenant's own role."""
-    rows = yield from finish(sql.HEAD(tenant.id, branch))
+    rows = [[]] if "\0" in branch else (yield from finish(sql.HEAD(tenant.id, branch)))
     if not rows[0]:
         raise TenantError(f"tenant {tenant.name!r} has no branch {branch!r}: see `tarbox layer branch list`")
     layer, visible, epoch = rows[0][0]

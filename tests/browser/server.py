@@ -23,12 +23,14 @@ from tarbox_core import frames
 from tarbox_core.drivers.remote import RemoteDriver
 from tests.pg.cli import Tarbox
 
-# The command, with a page of the test's own.
+# The command, with a page of the test's own, and what a test has otherwise in it.
 COMMAND = """
+import os
 import sys
 from pathlib import Path
 from tarbox_browser import running
 running.serve.__kwdefaults__["folder"] = Path(sys.argv[1])
+exec(os.environ.get("OTHERWISE", ""))
 from tarbox_cli.main import main
 sys.exit(main(sys.argv[2:]))
 """

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tarbox_browser import talks
 from tarbox_browser.talks import AT_ONCE, OUT_MAX, Talk
 from tarbox_core.drivers.presence import Changes
 from tarbox_core.drivers.serving import Served
@@ -121,6 +122,24 @@ def test_who_cancels_quickly_is_recorded_as_well(tenant: Tenant, session: Sessio
         assert line.refusals == []
         line.recording.set()
         await until(lambda: sorted(line.refusals) == [("layers", ""), ("read", "/other")])
+
+    talk(tenant, scenario)
+
+
+def test_who_asks_and_cancels_and_takes_nothing_is_ended(tenant: Tenant, session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each answer is small, and comes at once."""
+    monkeypatch.setattr(talks, "OUT_END", 5000)
+
+    async def scenario(made: Talk, line: Line) -> None:
+        line.open.clear()
+        for number in range(1, 101):
+            await made.take(asking(number, "tenant"))
+            await asyncio.sleep(0)
+            await made.take(json.dumps({"cancel": number}))
+            await asyncio.sleep(0)
+        await until(lambda: line.ended)
+        assert line.ended == (1008, "what is told is not taken")
+        assert made.held < 20_000
 
     talk(tenant, scenario)
 

@@ -24,7 +24,7 @@ from typing import Any, Final
 import anyio
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
@@ -162,20 +162,25 @@ class Explorer:
         """`part`: it is for those who may see a part of the tree, and for nobody else."""
         name, how = socket.path_params["tenant"], _how(socket)
         with ExitStack() as held:
-            self._opening += 1
             try:
-                if len(self._live) + self._opening > SOCKETS:
-                    raise Refused(503, "busy")
-                token = await self._admit(socket, name, how, part)
-                held.enter_context(self._place(token))
-                served = await aside(lambda: self._serve(self._desk.tenants[name], token, socket.query_params.get("branch")))
+                token, served = await self._let_in(socket, name, how, part, held)
             except (Refused, TarboxError) as error:
                 answer = await (self._refusal if isinstance(error, Refused) else self._trouble)(socket, error)
                 await socket.send_denial_response(answer)
                 return
-            finally:
-                self._opening -= 1
             await self._converse(kind, socket, served, token, how)
+
+    async def _let_in(self, socket: WebSocket, name: str, how: How, part: bool, held: ExitStack) -> tuple[Token, Served]:
+        """Whoever is not keeps no place while the refusal waits behind others. Refused, TarboxError."""
+        self._opening += 1
+        try:
+            if len(self._live) + self._opening > SOCKETS:
+                raise Refused(503, "busy")
+            token = await self._admit(socket, name, how, part)
+            held.enter_context(self._place(token))
+            return token, await aside(lambda: self._serve(self._desk.tenants[name], token, socket.query_params.get("branch")))
+        finally:
+            self._opening -= 1
 
     @contextmanager
     def _place(self, token: Token) -> Iterator[None]:
@@ -268,10 +273,13 @@ async def _shown(request: Request) -> str:
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise Refused(415, "type")
     body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > LOGIN_MAX:
-            raise Refused(413, "too-large")
+    try:
+        async for piece in request.stream():
+            body += piece
+            if len(body) > LOGIN_MAX:
+                raise Refused(413, "too-large")
+    except ClientDisconnect:
+        raise Refused(400, "gone") from None
     try:
         content = json.loads(body)
     except (ValueError, RecursionError):
@@ -290,7 +298,8 @@ def _how(request: HTTPConnection) -> dict[str, Any]:
 
 
 def _clipped(text: str | None) -> str | None:
-    return None if text is None else text[:200].encode("ascii", "backslashreplace").decode()
+    """Fit for a record, and for a terminal that shows it."""
+    return None if text is None else "".join(ch if " " <= ch <= "~" else ch.encode("unicode_escape").decode() for ch in text[:200])
 
 
 def _opened(opened: list[Token]) -> Response:

@@ -18,6 +18,7 @@ import uvicorn
 
 from tarbox_browser.app import Explorer
 from tarbox_browser.assets import FOLDER, Assets
+from tarbox_browser.connections import Connection, SocketConnection
 from tarbox_browser.desk import Desk
 from tarbox_browser.desk import House as House
 from tarbox_browser.guard import Names
@@ -57,7 +58,7 @@ def serve(
             started = Started(origin, f"{origin}/#token={desk.link(house.caller, read_only=read_only)}")
             app = Explorer(desk, assets, Names.of(*known, *map(_short, own)), f"tarbox_{bound}")
             config = uvicorn.Config(
-                app, http="h11", ws="websockets-sansio", ws_max_size=REQUEST_MAX, ws_per_message_deflate=False, ws_ping_interval=PING,
+                app, http=Connection, ws=SocketConnection, ws_max_size=REQUEST_MAX, ws_per_message_deflate=False, ws_ping_interval=PING,
                 ws_ping_timeout=PING, log_config=None, access_log=False, proxy_headers=False, server_header=False, timeout_graceful_shutdown=ENDING,
             )  # fmt: skip
             _run(uvicorn.Server(config), listener, lambda: ready(started))

@@ -29,7 +29,8 @@ AT_ONCE: Final = 8  # requests in work; more wait,
 WAITING: Final = 1000  # but not more than so many,
 TEXT_MAX: Final = 1 << 20  # characters of one,
 TEXTS_MAX: Final = 4 << 20  # and of all of them
-OUT_MAX: Final = 4 << 20  # bytes that wait for the client; beyond, nothing further is begun
+OUT_MAX: Final = 4 << 20  # bytes that wait for the client; beyond, nothing further is begun,
+OUT_END: Final = 64 << 20  # and with so many, as of one that asks and cancels and never listens, the client is ended
 PATIENCE: Final = 60.0  # seconds within which content comes that was wanted
 TOLD: Final = 1 << 17  # inodes that the client is told changes of
 LATE: Final = 1000  # requests that ended while content was wanted, which may be on its way
@@ -196,6 +197,8 @@ class Talk:
         self.held += len(message)
         if self.held > OUT_MAX:
             self._room.clear()
+        if self.held > OUT_END:
+            self._line.end(MISUSED, "what is told is not taken")
         self._some.set()
 
     async def ready(self) -> None:

@@ -63,6 +63,7 @@ async def archive(door: Door, paths: list[str], layer: str | None, out: Sink, pr
     with zipfile.ZipFile(_Out(out), "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL) as made:
         for name, found, below, attr in wanted:
             member = _member(name, attr)
+            made.NameToInfo.clear()  # it would warn of a name that comes twice, as those may whose bytes are no text
             if attr.is_reg:
                 async with found.opened(attr, below) as file:
                     with made.open(member, "w", force_zip64=attr.size >= 1 << 31) as inside:

@@ -170,8 +170,8 @@ async def search_(work: Work, path: str, words: str, layer: str | None = None, l
     tell it as it is found; `complete`: there is no more."""
     if len(words) > WORDS_MAX:
         raise Refused(f"more than {WORDS_MAX} characters to search for")
-    complete = await search(await find(work.desk.door, path, layer), words, min(max(0, limit), ENTRIES_MAX), lambda entries: work.tell("found", entries=entries))
-    return {"complete": complete}
+    found = await find(work.desk.door, path, layer)
+    return {"complete": await search(found, words, min(max(0, limit), ENTRIES_MAX), lambda entries: work.tell("found", entries=entries))}
 
 
 # --- changing

@@ -17,6 +17,7 @@ from tarbox_core import trail
 from tarbox_core.columns import padded, some
 from tarbox_core.errors import errno_name
 from tarbox_core.layer import SHOWN
+from tarbox_core.listing import headline
 from tarbox_core.trail import Place, Record, Sum, Wanted
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ def _result(record: Record) -> str:
 
 
 def _what(record: Record) -> str:
-    """The path, where it went, and what is known of a text."""
+    """The path, where it went, and what is known of a text. Much of it is what clients said: none of it may command a terminal."""
     path = quote(record.path.encode()) if record.path is not None else f"inode {record.ino}" if record.ino is not None else "-"
     metadata = record.metadata or {}
     if record.operation == "rename" and isinstance(metadata.get("to"), str):
@@ -180,7 +181,7 @@ def _what(record: Record) -> str:
     changes = metadata.get("text_changes")
     if isinstance(changes, dict) and changes.get("is_text_file"):
         path += f"  (+{changes.get('lines_added', 0)} -{changes.get('lines_deleted', 0)} ~{changes.get('lines_modified', 0)})"
-    return path
+    return headline(path)
 
 
 def _about(operation: str, metadata: dict[str, Any]) -> str:
