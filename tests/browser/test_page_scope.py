@@ -305,6 +305,7 @@ def test_another_tab_changes_the_session(tarbox: Tarbox, chromium: Any) -> None:
         page.find("dialog input").fill(token(tarbox))
         page.answer("Open")
         expect(page.find(".banner.connection")).to_be_hidden(timeout=10_000)
+        expect(page.find(".toast")).to_have_count(0)
         page.go(f"{TOP}/deep")
         page.shows("inner")
 

@@ -90,7 +90,7 @@ export class Explorer {
 
   // Whether the whole tenant is opened. Who has a path alone has no layers, branches, or records.
   get whole() {
-    return !this.tenant.path;
+    return this.tenant.path === null;
   }
 
   // The folder above, where it is opened; from outside back to the top.

@@ -32,7 +32,7 @@ function chosen(tenants) {
 async function begin() {
   let client = start("worker");
   const tenants = await admitted();
-  const { name, path = null } = chosen(tenants);
+  const { name, path } = chosen(tenants);
   if (path !== null) {
     client.end();
     client = start("verbs");
@@ -43,7 +43,7 @@ async function begin() {
     explorer?.banners.connected(state, message);
     if (state !== "refused") return;
     const others = await askForLink(`${sentence(message)} What you edit is still here.`);
-    if (others.some((each) => each.name === name && (each.path ?? null) === path)) {
+    if (others.some((each) => each.name === name && each.path === path)) {
       client.told("open", { url }).catch((error) => explorer?.toasts.failed("Connecting", error));
     } else {
       location.assign(addressOf(others[0].name)); // it opens something else

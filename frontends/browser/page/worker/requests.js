@@ -88,9 +88,13 @@ export class Requests {
 
   // --- the socket
 
+  // There is one that may open, whatever became of others.
+  opening() {
+    this.#refusal = null;
+  }
+
   opened() {
     this.#open = true;
-    this.#refusal = null;
     this.#sockets++;
     this.#next();
   }

@@ -127,7 +127,7 @@ export class Socket {
       if (answer.status === 401) return FINAL.get(4401);
       if (!answer.ok) return undefined;
       const tenant = (await answer.json()).tenants.find((each) => each.name === decodeURIComponent(name));
-      return tenant && Boolean(tenant.path) === (door === "verbs") ? undefined : FINAL.get(4403);
+      return tenant && (tenant.path !== null) === (door === "verbs") ? undefined : FINAL.get(4403);
     } catch {
       return undefined;
     }

@@ -12,6 +12,7 @@ let pings = 2 ** 32; // their ids, from those down that the page comes to last
 const requests = new Requests((message) => socket.send(message));
 
 function open(url) {
+  requests.opening();
   socket = new Socket(url, {
     opened: () => requests.opened(),
     received: (data) => requests.received(data),
