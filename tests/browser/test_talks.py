@@ -144,6 +144,26 @@ def test_who_asks_and_cancels_and_takes_nothing_is_ended(tenant: Tenant, session
     talk(tenant, scenario)
 
 
+def test_who_cancels_quicker_than_is_recorded_is_ended(tenant: Tenant, session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(talks, "WAITING", 20)
+
+    async def scenario(made: Talk, line: Line) -> None:
+        line.recording.clear()
+        await made.take(asking(1, "tenant"))
+        await until(lambda: 1 in line.answers())
+        for number in range(2, 23):
+            assert line.ended is None
+            await made.take(asking(number, "layers"))
+            await asyncio.sleep(0.01)
+            await made.take(json.dumps({"cancel": number}))
+            await until(lambda: number in line.answers())  # noqa: B023
+        assert line.ended == (1008, "too many requests wait")
+        line.recording.set()
+        await until(lambda: len(line.refusals) == 21)
+
+    talk(tenant, scenario)
+
+
 def test_what_is_not_taken_is_not_read(tenant: Tenant, session: Session) -> None:
     """Of answers and of changes; the rest follows when there is room again."""
     session.write(b"/own/f", bytes(4 * PIECE))

@@ -197,9 +197,12 @@ class Explorer:
                 del self._held[root]
 
     async def _converse(self, kind: type[Conversation], socket: WebSocket, served: Served, token: Token, how: How) -> None:
+        recording = anyio.Lock()  # so that a client that is refused much keeps no other one waiting
+
         async def refused(reason: str, **about: str) -> None:
             told = {"token": token.id, **how, **{key: _clipped(value) for key, value in about.items()}}
-            await aside(lambda: self._desk.refuse(token.tenant_name, reason, told, known=True))
+            async with recording:
+                await aside(lambda: self._desk.refuse(token.tenant_name, reason, told, known=True))
 
         conversation, feed = kind(socket, served, token, refused), self._feeds[token.tenant_name]
         self._live.add(conversation)

@@ -78,6 +78,7 @@ class Talk:
         self._patience = patience
         self._steps = ThreadPoolExecutor(IN_WORK, "tarbox-verbs")
         self._requests = Requests(Door(self._step, scope=scope), self, verbs=PATH_VERBS, at_once=AT_ONCE)
+        self._recording = 0  # refusals
         self._words = 0  # characters of the requests that have no answer yet
         self._wants: dict[int, _Want] = {}
         self._late: Lru[int, bool] = Lru(LATE)
@@ -205,9 +206,17 @@ class Talk:
         await self._room.wait()
 
     async def refused(self, verb: str, error: ScopeError) -> None:
-        """A client that is quick to cancel is recorded as well."""
+        """A client that is quick to cancel is recorded as well, and ended where it is quicker than that."""
         path = "" if verb not in PATH_VERBS else error.subject.decode("utf-8", "replace") if isinstance(error.subject, bytes) else str(error.subject)
-        await asyncio.shield(self._line.refused(verb, path))
+        self._recording += 1
+        if self._recording > WAITING:
+            self._line.end(MISUSED, "too many requests wait")
+        recording = asyncio.ensure_future(self._line.refused(verb, path))
+        recording.add_done_callback(self._recorded)
+        await asyncio.shield(recording)
+
+    def _recorded(self, _: object) -> None:
+        self._recording -= 1
 
 
 class _Sent:
