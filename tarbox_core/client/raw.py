@@ -182,7 +182,9 @@ class RawFile(io.RawIOBase):
         try:
             with self._turn:
                 self._run(self._released, durable=self._durable and self._wrote)
-        except (TransactionError, Dropped):
+        except Dropped:
+            pass  # what was flushed is stored, and of the rest `write` has told
+        except TransactionError:
             if self._wrote:
                 raise
         finally:

@@ -193,8 +193,12 @@ async def test_a_file_that_is_dropped_keeps_nobody_waiting(tenant: Tenant) -> No
         inner = stream.wrapped
         with pytest.raises(Dropped, match="was dropped"):
             inner.close()  # as the collection of garbage does, wherever it runs
+        whole = await tree.open("/g", "w")
+        await whole.write("flushed")
+        await whole.flush()
+        whole.wrapped.close()  # nothing is lost
         await anyio.to_thread.run_sync((await tree.open("/f", "r")).wrapped.close)  # in a thread of the loop it is a call like any other
-        assert await tree.read_text("/f") == "flushed\n"
+        assert await tree.read_text("/f") == "flushed\n" and await tree.read_text("/g") == "flushed"
 
 
 def test_event_loops_that_run_at_once(tenant: Tenant) -> None:
