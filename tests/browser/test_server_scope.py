@@ -288,7 +288,7 @@ def test_a_directory_that_is_replaced_in_the_midst_of_an_upload(tarbox: Tarbox, 
 
 
 @pytest.mark.parametrize("session", [False, True])
-def test_a_token_that_changes_nothing(server: Server, tarbox: Tarbox, session: bool, part: Part) -> None:
+def test_a_token_that_changes_nothing(server: Server, tarbox: Tarbox, session: bool, part: Part, refused: Refusals) -> None:
     _, shown = part.token("--read-only")
     if session:
         cookie = server.login(shown)
@@ -303,10 +303,13 @@ def test_a_token_that_changes_nothing(server: Server, tarbox: Tarbox, session: b
         for verb, arguments in (
             ("write", {"path": "/a/b/f", "content": b"x"}), ("upload", {"path": "/a/b/new", "content": b"x"}), ("mkdir", {"path": "/a/b/new"}),
             ("remove", {"paths": ["/a/b/f"]}), ("rename", {"source": "/a/b/f", "target": "/a/b/g"}), ("copy", {"source": "/a/b/f", "target": "/a/b/g"}),
-            ("chmod", {"path": "/a/b/f", "mode": 0}), ("symlink", {"path": "/a/b/l", "target": "f"}),
+            ("chmod", {"path": "/a/b/f", "mode": 0}), ("symlink", {"path": "/a/b/l", "target": "f"}), ("keep", {"path": "/a/b/f"}),
+            ("restore", {"path": "/a/b/f", "layer": "first"}),
         ):  # fmt: skip
             assert client.refused(verb, **arguments) == "EROFS"
+            assert [(record["reason"], record["verb"]) for record in refused()[-1:]] == [("read-only", verb)]
         assert client.refused("read", path="/a/secret") == "EACCES"
+    assert [record["reason"] for record in refused()] == ["read-only"] * 10 + ["path"]
     assert tarbox("tree", "/") == before
 
 

@@ -61,8 +61,9 @@ class Line:
         else:
             self.size += len(message) - 4
 
-    async def refused(self, verb: str, path: str) -> None:
+    async def refused(self, reason: str, verb: str, path: str) -> None:
         await self.recording.wait()
+        assert reason == "path"
         self.refusals.append((verb, path))
 
     def end(self, code: int, reason: str) -> None:

@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple, NoReturn, Protocol
 from tarbox_browser.sockets import FAILED, IN_WORK, MISUSED, TOO_LARGE, WRONG_KIND
 from tarbox_core.cache import Lru
 from tarbox_core.drivers.presence import Changes
-from tarbox_core.errors import ScopeError
+from tarbox_core.errors import FsError, TarboxError
 from tarbox_worker.door import Door
 from tarbox_worker.requests import Requests
 from tarbox_worker.values import Refused, Value
@@ -57,8 +57,8 @@ class Line(Protocol):
         """Returns when the socket has taken it."""
         ...
 
-    async def refused(self, verb: str, path: str) -> None:
-        """Record that something was asked for that is outside of the scope."""
+    async def refused(self, reason: str, verb: str, path: str) -> None:
+        """Record that something was asked for that is not granted; as requests.Page."""
         ...
 
     def end(self, code: int, reason: str) -> None: ...
@@ -205,13 +205,13 @@ class Talk:
     async def ready(self) -> None:
         await self._room.wait()
 
-    async def refused(self, verb: str, error: ScopeError) -> None:
+    async def refused(self, reason: str, verb: str, error: TarboxError) -> None:
         """A client that is quick to cancel is recorded as well, and ended where it is quicker than that."""
-        path = "" if verb not in PATH_VERBS else error.subject.decode("utf-8", "replace") if isinstance(error.subject, bytes) else str(error.subject)
+        path = error.subject if isinstance(error, FsError) and verb in PATH_VERBS else None
         self._recording += 1
         if self._recording > WAITING:
             self._line.end(MISUSED, "too many requests wait")
-        recording = asyncio.ensure_future(self._line.refused(verb, path))
+        recording = asyncio.ensure_future(self._line.refused(reason, verb, path.decode("utf-8", "replace") if isinstance(path, bytes) else str(path or "")))
         recording.add_done_callback(self._recorded)
         await asyncio.shield(recording)
 

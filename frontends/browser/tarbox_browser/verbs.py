@@ -52,8 +52,8 @@ class VerbConversation(Conversation):
     async def said(self, message: str | bytes) -> None:
         await self._send(message)
 
-    async def beyond(self, verb: str, path: str) -> None:
-        await self._refused("path", verb=verb, **({"path": path} if path else {}))
+    async def beyond(self, reason: str, verb: str, path: str) -> None:
+        await self._refused(reason, verb=verb, **({"path": path} if path else {}))
 
 
 class _Line:
@@ -66,8 +66,8 @@ class _Line:
     async def send(self, message: str | bytes) -> None:
         await _elsewhere(self._loop, self._conversation.said(message))
 
-    async def refused(self, verb: str, path: str) -> None:
-        await _elsewhere(self._loop, self._conversation.beyond(verb, path))
+    async def refused(self, reason: str, verb: str, path: str) -> None:
+        await _elsewhere(self._loop, self._conversation.beyond(reason, verb, path))
 
     def end(self, code: int, reason: str) -> None:
         self._loop.call_soon_threadsafe(self._conversation.end, code, reason)

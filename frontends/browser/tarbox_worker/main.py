@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tarbox_core import hashing
-from tarbox_core.errors import ScopeError
+from tarbox_core.errors import TarboxError
 from tarbox_core.hashing import Data
 from tarbox_worker.channel import Channel
 from tarbox_worker.door import Door
@@ -54,8 +54,8 @@ class Page:
     async def ready(self) -> None:
         """There is room for what the page asks for."""
 
-    async def refused(self, verb: str, error: ScopeError) -> None:
-        """The whole tree is open to it."""
+    async def refused(self, reason: str, verb: str, error: TarboxError) -> None:
+        """The gateway records what is asked of it; the rest this side refuses by itself."""
 
 
 class Worker:
@@ -69,7 +69,7 @@ class Worker:
         hashing.use(self._digests)
 
     def ask(self, number: int, verb: str, arguments: str, data: Any, blob: Any) -> None:
-        self._requests.ask(number, verb, json.loads(arguments), Blob(blob) if blob else Held(data.to_bytes()) if data else None)
+        self._requests.ask(number, verb, json.loads(arguments), _source(data, blob))
 
     def cancel(self, number: int) -> None:
         self._requests.cancel(number)
@@ -95,6 +95,13 @@ class Worker:
 
     def _digests(self, blocks: Sequence[Data]) -> list[bytes]:
         return [self._host.digest(block).to_bytes() for block in blocks]
+
+
+def _source(data: Any, blob: Any) -> Blob | Held | None:
+    """What came along, which is false to Python where it is empty."""
+    if blob is not None:
+        return Blob(blob)
+    return None if data is None else Held(data.to_bytes())
 
 
 def begin(host: Any) -> Worker:

@@ -12,7 +12,7 @@ from functools import cache
 from types import UnionType
 from typing import Any, Final, Protocol, get_args, get_origin, get_type_hints
 
-from tarbox_core.errors import ScopeError
+from tarbox_core.errors import FsError, LayerError, ScopeError, TarboxError
 from tarbox_worker.door import Door
 from tarbox_worker.storing import Source
 from tarbox_worker.values import Refused, Value, failure
@@ -37,8 +37,8 @@ class Page(Protocol):
         """Returns when it has room for more."""
         ...
 
-    async def refused(self, verb: str, error: ScopeError) -> None:
-        """Hear of a request for what is outside of the door's scope."""
+    async def refused(self, reason: str, verb: str, error: TarboxError) -> None:
+        """Hear of a request that was for more than is granted: `path`, what is outside of the door's scope; `read-only`, a change."""
         ...
 
 
@@ -116,7 +116,9 @@ class Requests:
             return {"result": await self._result(verb, arguments, request)}
         except Exception as error:
             if isinstance(error, ScopeError):
-                await self._page.refused(verb, error)
+                await self._page.refused("path", verb, error)
+            elif isinstance(error, FsError | LayerError) and error.errno == errno.EROFS and self._door.welcome.read_only:
+                await self._page.refused("read-only", verb, error)
             told = failure(error)
             if told["code"] == "internal":
                 _log.exception("%s failed", verb)
