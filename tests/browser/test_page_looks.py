@@ -95,6 +95,7 @@ def test_all_can_be_read_named_and_hit(opens: Any, options: dict[str, Any]) -> N
         one.press("Escape")
         judge("question")
         one.answer("Discard")
+        expect(one.find(".stage")).to_be_hidden()
         one.press("Escape")
         act("bytes.bin", "Open")
         expect(one.find(".hexes .row").first).to_contain_text("00000000")
@@ -143,6 +144,8 @@ def test_columns_have_room_and_names_most_of_it(desk: Explorer) -> None:
     for column in ("mtime", "kind", "mode"):
         head, cell = desk.page.locator(f".heads .col-{column}, .row:not([hidden]):first-child .col-{column}").evaluate_all(edges)
         assert head == cell
+    desk.row("code.py").click()  # in its middle
+    expect(desk.find(".menu")).to_have_count(0)
     desk.find(".top [aria-label=Details]").click()
 
 

@@ -9,6 +9,7 @@ import { endingOf } from "./paths.js";
 
 const SHOWN = 32 << 10; // bytes of text
 const BYTES = 512; // of what is none
+const WIDTH = 8; // of them in a row
 
 export async function showPreview(element, explorer, path, entry, signal) {
   const { layer } = explorer.place;
@@ -45,6 +46,8 @@ async function glance({ client, whole }, path, layer, entry, signal) {
   const text = textOf(data, length < entry.size);
   if (text !== null) return h("pre.text", { tabindex: "0" }, text, length < entry.size && h("span.more", {}, "\n…"));
   const bytes = new Uint8Array(data).subarray(0, BYTES);
-  const lines = Array.from({ length: Math.ceil(bytes.length / 16) }, (_, at) => hexParts(bytes.subarray(at * 16, at * 16 + 16), at * 16).join(""));
+  const lines = Array.from({ length: Math.ceil(bytes.length / WIDTH) }, (_, at) =>
+    hexParts(bytes.subarray(at * WIDTH, (at + 1) * WIDTH), at * WIDTH, WIDTH).join(""),
+  );
   return h("pre.hex", { tabindex: "0" }, lines.join("\n"));
 }

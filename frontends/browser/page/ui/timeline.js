@@ -48,20 +48,19 @@ export class Timeline {
     });
     const view = () => this.explorer.seeLayer(layer.current ? null : layer);
     const when = layer.sealedAt ?? layer.createdAt;
+    const about = [layer.branch && !open && h("span.tag", {}, layer.branch), h("time", { title: fullTime(when) }, time(when))];
+    const lines =
+      open || layer.name || !layer.message
+        ? [[h("strong", {}, name), about], [layer.message]]
+        : [[h("strong", {}, layer.message)], [name, about]]; // an id tells people less
     return h(
       "li",
       { "data-place": place, "aria-current": seen ? "true" : null },
       h(
         "button.layer",
         { type: "button", title: layer.current ? "The tree as it is now" : "See the whole tree as of this layer", onclick: view },
-        h(
-          "span.line",
-          {},
-          h("strong", {}, name),
-          layer.branch && !open && h("span.tag", {}, layer.branch),
-          h("time", { title: fullTime(when) }, time(when)),
-        ),
-        layer.message && h("span.line.dim", {}, layer.message),
+        h("span.line", {}, lines[0]),
+        lines[1][0] && h("span.line.dim", {}, lines[1]),
       ),
       (!layer.current || this.explorer.mayWrite) && more,
     );
