@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import socket
 import time
@@ -69,6 +70,25 @@ def test_a_server_that_ends_leaves_nothing(tarbox: Tarbox, part: Part) -> None:
         client.wait(lambda: len(client.wanted) == 2)
         assert other.end() == (0, "") and client.end()[0] == 1012
     assert scratch(tarbox) == [] and b"never" not in tarbox.names("/a/b")
+
+
+@pytest.mark.parametrize("times", [1, 150])
+def test_what_failed_is_in_the_audit(tarbox: Tarbox, part: Part, times: int) -> None:
+    """Also where nothing is read afterwards; and what fails often is not kept until then."""
+
+    def failed() -> int:
+        return sum(record["result"] == errno.EEXIST for record in tarbox.json("audit", "--operation", "mkdir", "--limit", "0"))
+
+    before = failed()
+    with part.enter() as client:
+        for _ in range(times):
+            assert client.refused("mkdir", path="/a/b/d") == "EEXIST"
+        assert failed() - before == times // 100 * 100
+    for _ in range(40):
+        if failed() - before == times:
+            return
+        time.sleep(0.1)
+    assert failed() - before == times
 
 
 def test_more_wait_for_their_turn(client: Client) -> None:

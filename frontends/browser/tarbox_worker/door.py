@@ -6,15 +6,17 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
+from tarbox_core import audit
 from tarbox_core.cache import Lru
 from tarbox_core.client.visit import Visit
 from tarbox_core.control import ControlledFilesystem
 from tarbox_core.drivers.remote import AsyncRemoteDriver, Welcome
 from tarbox_core.effects import Op
-from tarbox_core.errors import ConnectError, ConnectionLost, RetryableError, TarboxError
+from tarbox_core.errors import ConnectError, ConnectionLost, FsError, RetryableError, TarboxError
 from tarbox_core.session import Session
 from tarbox_core.types import Caller, TenantInfo
 from tarbox_worker.channel import Interrupted
@@ -24,7 +26,8 @@ R = TypeVar("R")
 ATTEMPTS: Final = 8  # at one operation, each of which may wait for the socket
 UMASK: Final = 0o022
 BLOCKS: Final = 16 << 20  # bytes of content kept in memory
-_NEVER: Final = 1 << 62  # records at once: each visit writes its own
+RECORDS: Final = 100  # of failures that wait for a visit that reads
+_NEVER: Final = 1 << 62  # records at once: each visit that reads writes them
 _NOWHERE: Final = -1  # the epoch of a head that was not looked for yet
 
 
@@ -81,7 +84,18 @@ class Door:
 
     async def change(self, op: Callable[[Visit], Op[R]], *, again: bool = False) -> R:
         """Run what changes the tree. `again`: having been run twice does no harm, so it may be when its outcome is not known."""
-        return await self.run(lambda: (v := self.visit()).looking(op(v)), again=again)
+        try:
+            return await self.run(lambda: (v := self.visit()).looking(op(v)), again=again)
+        except FsError:
+            if len(self._records) >= RECORDS:
+                await self.flush()
+            raise
+
+    async def flush(self) -> None:
+        """Write the records of what failed, which else go with the next that is read."""
+        if self._records:
+            with suppress(TarboxError):
+                await self.run(lambda: audit.flush(self.visit().session))
 
     async def sure(self, op: Callable[[Visit], Op[R]], seen: Callable[[Visit], Op[R | None]]) -> R:
         """Run a change that must not be run twice, and whose effect shows: `seen` gives its result where it happened."""

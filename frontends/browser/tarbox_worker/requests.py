@@ -101,6 +101,7 @@ class Requests:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._door.flush()
 
     async def _answer(self, number: int, verb: str, arguments: dict[str, Any], request: Request) -> None:
         answer: Value = {"error": {"code": "cancelled", "message": "cancelled", "errno": None}}
