@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -11,6 +12,7 @@ import pytest
 from tests.browser.explorer import behind, expect, opened, served
 from tests.browser.pages import browser, fill
 from tests.browser.server import serving
+from tests.browser.test_page_changes import upload
 from tests.pg.cli import Tarbox, fresh
 from tests.tenants import prepare
 
@@ -101,6 +103,22 @@ def test_the_session_ends_while_one_edits(tarbox: Tarbox, chromium: Any) -> None
         one.state("Saved")
         assert tarbox("cat", "/d/f.txt") == b"kept text\n"
         one.press("Escape")
+
+
+def test_the_session_ends_while_one_uploads(tarbox: Tarbox, chromium: Any, tmp_path: Path) -> None:
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(192 << 20)
+    with served(tarbox) as server, opened(tarbox, server, chromium) as one:
+        one.go("/d")
+        upload(one.page, "Files", tmp_path / "large")
+        expect(one.find(".job .amount")).to_contain_text("of 192 MiB")
+        end_session(server, one.page)
+        one.said("Uploading large: this session has ended")
+        assert len(tarbox.names("/d")) == 2  # what is there of it
+        one.find("dialog input").fill(tarbox.json("token", "create")["token"])
+        one.answer("Open")
+        one.shows("f.txt")
+        assert tarbox.names("/d") == [b"f.txt"]
 
 
 def test_who_has_no_session_is_asked_for_a_link(tarbox: Tarbox, chromium: Any) -> None:
