@@ -18,7 +18,7 @@ JUDGE = Path(__file__).with_name("judge.js").read_text()
 DEEP = "/deep/one/two/three/four/five/six/seven/eight/nine/ten"
 LONG = "/work/a name that is much longer than what there is room for, and longer than any phone is wide.txt"
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
-CODE = b'"""A module."""\n\nimport os\n\n\ndef main(count: int) -> str:\n    return "x" * (count + 1)  # more\n'
+CODE = b'"""A module."""\n\nimport os\n\n\ndef main(count: int) -> str:\n    return "x" * (count + 1)  # more\n# ' + b"long " * 80
 
 
 @pytest.fixture(scope="module")
@@ -196,6 +196,20 @@ def test_a_conflict_is_not_shown_as_saving(desk: Explorer) -> None:
     desk.answer("Reload theirs")
     desk.state("Saved")
     desk.press("Escape")
+
+
+def test_both_sides_of_a_comparison_are_as_wide(desk: Explorer) -> None:
+    desk.tarbox("write", "/work/code.py", given=CODE.replace(b"more", b"more or less"))
+    desk.find(".branch-name").click()
+    desk.find("button", "Compare layers").click()
+    desk.find(".paths [role=option]", "code.py").click()
+    sides = desk.find(".merge .cm-editor")
+    expect(sides).to_have_count(2)
+    first, second = sides.evaluate_all("(both) => both.map((each) => Math.round(each.getBoundingClientRect().width))")
+    assert abs(first - second) <= 1 and desk.find(".merge").evaluate("(host) => host.scrollWidth <= host.clientWidth")
+    desk.press("Escape")
+    desk.find('[aria-label="Close the panel"]').click()
+    desk.find(".top [aria-label=Details]").click()
 
 
 def test_nothing_moves_for_who_wants_it_so(desk: Explorer) -> None:

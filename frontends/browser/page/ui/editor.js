@@ -72,6 +72,7 @@ const look = EditorView.theme({
   "&.cm-merge-a .cm-changedLine, .cm-deletedChunk": { backgroundColor: "var(--bad-soft) !important" },
   "&.cm-merge-a .cm-changedText, .cm-deletedChunk .cm-deletedText": { background: "var(--bad-text) !important" },
   ".cm-collapsedLines": { background: "var(--hover)", color: "var(--dim)", padding: "4px 16px" },
+  ".cm-collapsedLines:before, .cm-collapsedLines:after": { content: "'⋯'" },
   ".cm-changeGutter": { width: "3px" },
   "&.cm-merge-b .cm-changedLineGutter, .cm-changedLineGutter": { background: "var(--good)" },
   "&.cm-merge-a .cm-changedLineGutter, .cm-deletedLineGutter": { background: "var(--bad)" },
@@ -79,7 +80,7 @@ const look = EditorView.theme({
 
 const merged = new CSSStyleSheet();
 merged.replaceSync(
-  ":host { display: grid; height: 100%; overflow: auto; } .cm-mergeView { display: grid; min-width: 0; }" +
+  ":host, .cm-mergeView { display: grid; grid-template-columns: minmax(0, 1fr); } :host { height: 100%; overflow: auto; }" +
     " .cm-mergeViewEditor + .cm-mergeViewEditor { border-left: 1px solid var(--line); }",
 );
 
