@@ -24,6 +24,7 @@ TOKEN, LINK, SESSION = "token", "link", "session"
 RANDOM_BYTES: Final = 32  # of a secret
 TTL_MAX: Final = 366 * 86400  # seconds
 NAME_MAX: Final = 200  # characters
+ID_MAX: Final = (1 << 63) - 1
 KEPT: Final = 90 * 86400  # seconds for which one that has ended is still known
 _PREFIX: Final = "tbx_"  # by which those who look for lost secrets know ours
 _NO_LAYER: Final = 0
@@ -112,7 +113,9 @@ def listing(tenant: int | None = None) -> Op[list[Token]]:
 
 def revoke(ident: int, caller: Caller) -> Op[list[int]]:
     """End a token and the sessions that came from it; the ids of all these. TokenError where there is none."""
-    (rows,) = yield from run(sql.REVOKE(ident))
+    rows: list[Row] = []
+    if ident <= ID_MAX:
+        (rows,) = yield from run(sql.REVOKE(ident))
     if not rows:
         raise TokenError(f"no token has the id {ident}: see `tarbox token list`")
     yield from finish(*(_record(tenant, "token_revoke", caller, {"token": each}) for each, tenant in rows))

@@ -277,6 +277,8 @@ def test_it_says_why_it_does_not_serve(tarbox: Tarbox, tmp_path: Path) -> None:
         taken.listen()
         with pytest.raises(TarboxError, match=r"cannot listen on 127\.0\.0\.1, port \d+: address already in use; --port"):
             running.listening("127.0.0.1", taken.getsockname()[1])
+    with pytest.raises(TarboxError, match=r"cannot listen on 192\.0\.2\.1, port 7860 or the 19 after it: cannot assign .*; --host names"):
+        running.listening("192.0.2.1", None)
     with pytest.raises(TarboxError, match="cannot listen on no-such-host"):
         running.listening("no-such-host.invalid", 0)
     with pytest.raises(TarboxError, match="is not built: `nox -s browser-build`"):
@@ -294,6 +296,7 @@ def test_it_says_why_it_does_not_serve(tarbox: Tarbox, tmp_path: Path) -> None:
         ("127.0.0.1", "short", [], "fewer than 16 characters"),
         ("127.0.0.1", "", ["files.example.org"], "is no origin"),
         ("127.0.0.1", "", ["https://files.example.org/path"], "is no origin"),
+        ("127.0.0.1", "", ["https://*.example.org"], "is no origin"),
     ],
 )
 def test_it_listens_elsewhere_only_with_a_secret(tarbox: Tarbox, host: str, key: str, origins: list[str], said: str) -> None:

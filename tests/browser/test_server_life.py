@@ -137,7 +137,7 @@ def test_one_link_for_several_tenants(tarbox: Tarbox, schema_url: str, tmp_path:
 def test_behind_a_proxy_that_speaks_tls(tarbox: Tarbox) -> None:
     with serving(tarbox, "--tenant", tarbox.tenant, "--origin", "HTTPS://Files.Example.org:443/") as server:
         assert server.told["origin"] == "https://files.example.org" and server.told["url"].startswith("https://files.example.org/#token=tbx_")
-        server.host, server.port = "127.0.0.1", listening(server.process.pid)
+        server.host, server.port = server.told["host"], server.told["port"]
         answer = server.ask("POST", "/login", {"token": server.secret}, Host="files.example.org")
         assert answer.status == 200 and "secure" in answer.headers["set-cookie"].lower()
         cookie = answer.headers["set-cookie"].partition(";")[0]
@@ -147,14 +147,8 @@ def test_behind_a_proxy_that_speaks_tls(tarbox: Tarbox) -> None:
         assert server.ask("GET", "/", Host="files.example.org:443").status == 403
 
 
-def listening(pid: int) -> int:
-    """The port that a process listens on."""
-    inodes = {link.readlink().name[8:-1] for link in Path(f"/proc/{pid}/fd").iterdir() if link.readlink().name.startswith("socket:[")}
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        fields = line.split()
-        if fields[3] == "0A" and fields[9] in inodes:
-            return int(fields[1].partition(":")[2], 16)
-    raise AssertionError("it listens nowhere")
+def test_a_branch_that_a_tenant_has_not_is_said_at_the_start(tarbox: Tarbox) -> None:
+    assert f"tenant '{tarbox.tenant}' has no branch 'nope'" in tarbox.fails("serve", "--tenant", tarbox.tenant, "--branch", "nope")
 
 
 def test_the_link_is_opened_in_a_browser(tarbox: Tarbox, tmp_path: Path) -> None:

@@ -43,5 +43,18 @@ def test_what_is_no_directory_of_the_tree_has_no_token(tarbox: Tarbox) -> None:
     assert tarbox.json("token", "list") == []
 
 
-def test_paths_are_completed(tarbox: Tarbox) -> None:
+def test_paths_and_tokens_are_completed(tarbox: Tarbox) -> None:
     assert b"/a/b c/" in tarbox("__complete", "fish", "--", "token", "create", "--path", "/a/b")
+    first, second = (tarbox.json("token", "create", "--name", name)["id"] for name in ("first", "second"))
+    tarbox("token", "revoke", str(first))
+    told = tarbox("__complete", "fish", "--", "token", "revoke", "").decode()
+    assert f"\n{second}\ttoken for {tarbox.tenant}: second\n" in told and f"\n{first}\t" not in told
+
+
+def test_one_that_is_not_known_keeps_no_other_from_being_revoked(tarbox: Tarbox) -> None:
+    first, second = (tarbox.json("token", "create")["id"] for _ in "12")
+    huge = str(1 << 70)
+    status, out, said = tarbox.here("token", "revoke", str(first), "999999", huge, str(second))
+    assert (status, out) == (1, f"revoked: {first}, {second}\n".encode())
+    assert said == "".join(f"tarbox: no token has the id {each}: see `tarbox token list`\n" for each in ("999999", huge))
+    assert tarbox.json("token", "list") == []

@@ -33,10 +33,11 @@ PING: Final = 20.0  # seconds
 
 
 class Started(NamedTuple):
-    """`link` leads to the page and lets one browser in, once."""
+    """`link` leads to the page and lets one browser in, once. `port`: where the server listens itself."""
 
     origin: str
     link: str
+    port: int
 
 
 def serve(
@@ -55,7 +56,7 @@ def serve(
         desk = Desk(house)
         try:
             origin = [*known, *own][0]
-            started = Started(origin, f"{origin}/#token={desk.link(house.caller, read_only=read_only)}")
+            started = Started(origin, f"{origin}/#token={desk.link(house.caller, read_only=read_only)}", bound)
             app = Explorer(desk, assets, Names.of(*known, *map(_short, own)), f"tarbox_{bound}")
             config = uvicorn.Config(
                 app, http=Connection, ws=SocketConnection, ws_max_size=REQUEST_MAX, ws_per_message_deflate=False, ws_ping_interval=PING,
@@ -110,7 +111,8 @@ def listening(host: str, port: int | None) -> socket.socket:
             listener.close()
             if error.errno != errno.EADDRINUSE or each == ports[-1]:
                 where = f"{host}, port {each}" if port is not None else f"{host}, port {PORT} or the {TRIED - 1} after it"
-                raise TarboxError(f"cannot listen on {where}: {(error.strerror or str(error)).lower()}; --port names another") from None
+                other = "--host names an address of this machine" if error.errno == errno.EADDRNOTAVAIL else "--port names another"
+                raise TarboxError(f"cannot listen on {where}: {(error.strerror or str(error)).lower()}; {other}") from None
     raise AssertionError("there is a port to try")
 
 
@@ -134,7 +136,7 @@ def _origin(given: str) -> str:
         port = parts.port
     except ValueError:
         port = 0
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0 or parts.path or parts.query or parts.fragment or "@" in parts.netloc:
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0 or parts.path or parts.query or parts.fragment or {"@", "*"} & {*parts.netloc}:
         raise TarboxError(f"{given!r} is no origin: write it as https://files.example.org or http://192.168.1.5:7860")
     return _short(f"{parts.scheme}://{parts.netloc}")
 

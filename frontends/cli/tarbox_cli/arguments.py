@@ -216,6 +216,11 @@ def count(word: str) -> int:
     return int(word)
 
 
+def token_id(word: str) -> int:
+    """The number of a token."""
+    return count(word)
+
+
 def count_or_none(word: str) -> int:
     """A number from 0 up."""
     try:

@@ -26,6 +26,7 @@ from tarbox_cli.arguments import (
     link_target,
     tenant_name,
     tenant_path,
+    token_id,
 )
 from tarbox_cli.commands import COMMANDS, FAMILIES, find
 from tarbox_cli.output import Output
@@ -198,6 +199,8 @@ def _values(action: argparse.Action, typed: str, context: _Context) -> Candidate
         first, dots, last = typed.rpartition("..")
         found = _asked(_layers, last, context)
         return Candidates(found.kind, [(first + dots + word, description) for word, description in found.words])
+    if kind is token_id:
+        return _asked(_tokens, typed, context)
     if kind is branch_name:
         return _asked(_branches, typed, context)
     if kind is tenant_path or kind is link_target:
@@ -241,6 +244,19 @@ def _layers(typed: str, context: _Context) -> Candidates:
     named = [(layer.name, about[layer.short]) for layer in known if layer.name is not None]
     ids = [(layer.short, layer.name or about[layer.short]) for layer in known if typed or layer.name is None]
     return _starting([*named, *ids], typed)
+
+
+def _tokens(typed: str, context: _Context) -> Candidates:
+    """Ids of those that let in."""
+    from tarbox_cli.session import administer, running
+    from tarbox_core import tokens
+
+    if not running(context.options()):
+        return _NOTHING
+    with administer(context.options()) as driver:
+        known = driver.run(tokens.listing)
+    about = ((str(token.id), f"{token.kind} for {token.tenant_name}" + (f": {token.name}" if token.name else "")) for token in known if token.state == "good")
+    return _starting(about, typed)
 
 
 def _branches(typed: str, context: _Context) -> Candidates:

@@ -8,11 +8,11 @@ import secrets
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from typing import TYPE_CHECKING
 
-from tarbox_cli.arguments import UsageError, count, seconds, tenant_name, tenant_path
+from tarbox_cli.arguments import UsageError, count, seconds, tenant_name, tenant_path, token_id
 from tarbox_cli.output import Output, complain, iso, local, quote, text
-from tarbox_cli.session import administer, database_url, settings
+from tarbox_cli.session import administer, database_url, open_tenant, settings
 from tarbox_cli.users import whoever
-from tarbox_core.errors import FsError, TarboxError, TenantError
+from tarbox_core.errors import FsError, TarboxError, TenantError, TokenError
 from tarbox_core.types import TenantInfo
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ def _port(word: str) -> int:
 
 def serve_arguments(parser: ArgumentParser) -> None:
     whom = parser.add_argument_group("what is served", conflict_handler="resolve")  # this --tenant instead of every command's
-    whom.add_argument("--tenant", dest="tenants", metavar="NAME", type=tenant_name, action="append", help="a tenant; may be given several times (all)")
+    several = "a tenant; may be given several times (TARBOX_TENANT, or all)"
+    whom.add_argument("--tenant", dest="tenants", metavar="NAME", type=tenant_name, action="append", help=several)
     parser.add_argument("--host", metavar="ADDRESS", default="127.0.0.1", help="where to listen (127.0.0.1); elsewhere only with TARBOX_TOKEN_SECRET")
     parser.add_argument("--port", metavar="PORT", type=_port, help="the port; 0 for any that is free (7860, or the next that is free)")
     parser.add_argument("--origin", dest="origins", metavar="URL", action="append", default=[], help="what browsers call it, as in https://files.example.org")
@@ -54,12 +55,15 @@ def serve(options: Namespace, out: Output) -> int:
             raise
         raise TarboxError(f"{error.name} is not installed, without which no page is served: pip install 'tarbox[browser]'") from None
     from tarbox_core.drivers.dsn import parse_url
+    from tarbox_core.layer import MAIN
 
     config = settings(options)
-
     wanted = options.tenants or ([config.tenant] if config.tenant else [])
     with administer(options) as driver:
         served = _tenants(driver, wanted)
+    if config.branch != MAIN:
+        for info in served:
+            open_tenant(config, database_url(config), info, read_only=True)[0].close()  # or it has no such branch
     house = running.House(
         parse_url(database_url(config), os.environ), tuple(served), whoever().caller, key=config.token.secret, branch=config.branch, audit=config.audit.enabled,
         synchronous=config.database.durability == "always",
@@ -67,9 +71,14 @@ def serve(options: Namespace, out: Output) -> int:
 
     def ready(started: Started) -> None:
         if options.json:
-            out.json({"url": started.link, "origin": started.origin, "tenants": [info.name for info in served], "read_only": options.read_only})
+            out.json({
+                "url": started.link, "origin": started.origin, "host": options.host, "port": started.port, "tenants": names,
+                "read_only": options.read_only,
+            })  # fmt: skip
         else:
             out.line(f"{' and '.join([', '.join(names[:-1]), names[-1]] if len(names) > 1 else names)}: {started.link}")
+            if options.origins:
+                out.line(f"It listens on {options.host}, port {started.port}.")
             out.line("The link is good for one browser, within an hour. Ctrl-C ends the server.")
         out.flush()
         if options.open:
@@ -143,7 +152,6 @@ def create(options: Namespace, out: Output) -> int:
 
 def _directory(config: Config, info: TenantInfo, given: bytes) -> bytes | None:
     """The directory that a token is for, under its true name; None for the root, which is all. UsageError where it has another."""
-    from tarbox_cli.session import open_tenant
     from tarbox_core import path
 
     driver, fs = open_tenant(config, database_url(config), info, read_only=True)
@@ -204,21 +212,28 @@ def _described(token: Token) -> dict[str, object]:
 
 
 def revoke_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("ids", metavar="ID", type=count, nargs="+", help="as `tarbox token list` shows it")
+    parser.add_argument("ids", metavar="ID", type=token_id, nargs="+", help="as `tarbox token list` shows it")
 
 
 def revoke(options: Namespace, out: Output) -> int:
     from tarbox_core import tokens
 
     ended: list[int] = []
+    unknown: list[TokenError] = []
     with administer(options) as driver:
-        for ident in options.ids:
-            ended += driver.run(lambda: tokens.revoke(ident, whoever().caller), durable=True)  # noqa: B023
+        for ident in dict.fromkeys(options.ids):
+            try:
+                ended += driver.run(lambda: tokens.revoke(ident, whoever().caller), durable=True)  # noqa: B023
+            except TokenError as error:
+                unknown.append(error)  # the others end nevertheless
     if options.json:
         out.json({"revoked": ended})
-    else:
+    elif ended:
         out.line(f"revoked: {', '.join(map(str, ended))}")
-    return 0
+    out.flush()
+    for error in unknown:
+        complain(str(error))
+    return 1 if unknown else 0
 
 
 VERBS: Verbs = {
