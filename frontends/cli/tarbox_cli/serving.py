@@ -231,8 +231,8 @@ def revoke(options: Namespace, out: Output) -> int:
     elif ended:
         out.line(f"revoked: {', '.join(map(str, ended))}")
     out.flush()
-    for error in unknown:
-        complain(str(error))
+    for each in unknown:
+        complain(str(each))
     return 1 if unknown else 0
 
 
