@@ -170,6 +170,19 @@ def test_undo_brings_back_what_was_replaced(one: Explorer, keys: str) -> None:
     assert (one.tarbox("cat", "/own/note.txt"), one.tarbox("cat", "/own/folder/note.txt")) == (b"first\n", b"replaced\n")
 
 
+def test_undoing_twice_at_once(one: Explorer) -> None:
+    one.row("note.txt").click()
+    one.press("F2")
+    one.find(".naming").fill("other.txt")
+    one.press("Enter")
+    one.shows("other.txt")
+    one.press("Delete")
+    one.said("“other.txt” deleted")
+    one.press("Control+z", "Control+z")
+    one.shows("note.txt")
+    assert one.tarbox("cat", "/own/note.txt") == b"first\n"
+
+
 # --- the editor
 
 
@@ -275,7 +288,9 @@ def test_a_server_that_has_another_page_by_now(tarbox: Tarbox, chromium: Any) ->
         one.said("old.txt: a part of the page cannot be loaded: the server may be a newer one by now. Reload the page")
         expect(one.find(".stage")).to_be_hidden()
         context.unroute("**/editor-*.js")
-        one.find(".toast button", "Reload").click()
+        with page.expect_navigation():
+            one.find(".toast button", "Reload").click()
+        expect(one.row("old.txt")).to_be_visible(timeout=20_000)
         one.open("old.txt")
         context.close()
     tarbox("rm", "/old.txt")

@@ -10,6 +10,7 @@ const KEPT_URL = 60_000; // ms until a download has surely begun
 
 export class Actions {
   #undos = [];
+  #undoing = Promise.resolve();
   clipboard = null; // {cut, paths, layer}
 
   constructor(explorer) {
@@ -62,7 +63,7 @@ export class Actions {
     const undo = () => this.transfers.watch(`Bringing back ${words}`, (job) => this.client.told("undo", kept, job));
     const undoing = this.#undoable(`deleting ${words}`, undo, folders, paths.map(nameOf));
     const came = answer ? `${words} deleted` : `${words}: what was deleted until then can be brought back`;
-    this.toasts.tell(came, { action: { label: "Undo", run: () => this.undo(undoing) } });
+    this.#offer(came, undoing);
   }
 
   // --- moving and copying
@@ -113,7 +114,7 @@ export class Actions {
         await collisions.restore();
       };
       const undoing = this.#undoable(`moving ${count(moved.length, "item")}`, undo, folders);
-      this.toasts.tell(`${count(moved.length, "item")} moved to ${folder}`, { action: { label: "Undo", run: () => this.undo(undoing) } });
+      this.#offer(`${count(moved.length, "item")} moved to ${folder}`, undoing);
     }
     await this.explorer.touched(folders, { select: moved.map(({ target }) => nameOf(target)) });
   }
@@ -177,18 +178,24 @@ export class Actions {
       }
     };
     const undoing = this.#undoable(`restoring “${nameOf(path)}”`, undo, [parentOf(path)]);
-    this.toasts.tell(`“${nameOf(path)}” is as of ${name} again`, { action: { label: "Undo", run: () => this.undo(undoing) } });
+    this.#offer(`“${nameOf(path)}” is as of ${name} again`, undoing);
     await this.explorer.touched([parentOf(path)]);
   }
 
   // --- undoing
 
-  async undo(wanted = this.#undos.at(-1)) {
+  // One after the other: what was done last is undone before what it rests on.
+  undo(wanted) {
+    return (this.#undoing = this.#undoing.then(() => this.#undo(wanted)));
+  }
+
+  async #undo(wanted = this.#undos.at(-1)) {
     if (!wanted || !this.#undos.includes(wanted)) {
       this.toasts.tell("There is nothing to undo");
       return;
     }
     this.#undos = this.#undos.filter((each) => each !== wanted);
+    wanted.withdraw?.();
     try {
       await wanted.run();
       this.toasts.tell(`Undone: ${wanted.words}`);
@@ -201,6 +208,7 @@ export class Actions {
 
   // Another tree stands here now: what was done before is nothing of it.
   forget() {
+    for (const each of this.#undos) each.withdraw?.();
     this.#undos = [];
   }
 
@@ -208,6 +216,11 @@ export class Actions {
     const undoing = { words, run, folders, names };
     this.#undos.push(undoing);
     return undoing;
+  }
+
+  // Says what was done, with a button to undo it until that is done, too.
+  #offer(words, undoing) {
+    undoing.withdraw = this.toasts.tell(words, { action: { label: "Undo", run: () => this.undo(undoing) } });
   }
 
   async #try(what, work) {

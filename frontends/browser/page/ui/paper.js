@@ -74,6 +74,7 @@ export class Paper {
     this.#saving ??= this.#save(over).finally(() => {
       this.#saving = null;
       this.#tell();
+      this.look(); // nobody looked meanwhile
     });
     this.#tell();
     return this.#saving;
@@ -176,7 +177,7 @@ export class Paper {
 
   // Another door may have changed the file: its new content where nothing is edited here, else a line that says so.
   async look() {
-    if (this.readOnly || this.#saving || this.#stale) return;
+    if (this.readOnly || this.#saving || this.#stale || this.#closed) return;
     let version = null;
     try {
       ({ version } = await this.client.told("stat", { path: this.path }));
