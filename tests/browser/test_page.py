@@ -85,6 +85,7 @@ def test_paths_are_typed_and_clicked(shown: Explorer) -> None:
     shown.find(".crumbs input").fill("../go/./alpha")
     shown.press("Enter")
     shown.shows("deep")
+    expect(shown.find(".list .rows")).to_be_focused()
     shown.page.go_back()
     shown.shows("alpha", "beta", "file1.txt", "file9.txt", "file10.txt")
     shown.page.go_forward()

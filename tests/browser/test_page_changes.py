@@ -85,6 +85,11 @@ def test_deleting_is_undone(work: Explorer) -> None:
     work.find(".toast button", "Undo").click()
     work.shows("folder", "one.txt")
     assert work.tarbox("cat", "/work/folder/inner") == b"inside"
+    work.press("Control+a", "Delete")
+    expect(work.find(".toast button", "Undo")).to_be_visible()
+    work.press("Control+z")
+    work.shows("folder", "one.txt")
+    expect(work.find(".toast button", "Undo")).to_have_count(0)  # it is done
 
 
 def test_cut_copy_and_paste(work: Explorer) -> None:

@@ -61,6 +61,21 @@ def test_a_layer_by_its_name_in_the_address(shown: Explorer) -> None:
     expect(shown.find(".banner.past")).to_contain_text("second")
 
 
+def test_a_layer_by_the_beginning_of_its_id_and_one_that_is_none(shown: Explorer) -> None:
+    (ident,) = [layer["id"][:8] for layer in shown.tarbox.json("layer", "list") if layer["name"] == "first"]
+    address = f"{shown.server.origin}/t/{shown.tarbox.tenant}#/p?layer="
+    shown.page.goto(address + ident)
+    shown.shows("doc.txt", "gone.txt")
+    expect(shown.find(".banner.past")).to_contain_text("The tree as of first, ")
+    timeline(shown)
+    expect(shown.find(".layers li[aria-current]")).to_contain_text("first")
+    shown.page.goto(address + "nosuch")
+    expect(shown.find(".list > .note")).to_have_text("There is no layer nosuch")
+    expect(shown.find(".banner.past")).to_have_text("The tree as of nosuch: read-onlyBack to now")
+    shown.find(".banner.past button", "Back to now").click()
+    shown.shows("doc.txt")
+
+
 def test_restoring(shown: Explorer) -> None:
     shown.go("/p", "?layer=first")
     shown.shows("doc.txt", "gone.txt")

@@ -134,6 +134,16 @@ def test_who_has_no_session_is_asked_for_a_link(tarbox: Tarbox, chromium: Any) -
         page.locator("dialog input").fill(server.told["url"])
         page.locator("dialog button.main").click()
         expect(page.locator(".explorer")).to_be_visible(timeout=20_000)
+        page.goto("about:blank")
+        page.goto(server.told["url"])  # once more, where a session is
+        expect(page.locator(".toast")).to_contain_text("This link was used already. You are here by the session", timeout=20_000)
+        page.goto(f"{server.origin}/t/nobody")
+        expect(page.locator(".toast")).to_have_text(f"What lets you in does not open nobody: this is {tarbox.tenant}", timeout=20_000)
+        assert page.url == f"{server.origin}/t/{tarbox.tenant}"
+        page.context.clear_cookies()
+        page.goto("about:blank")
+        page.goto(server.told["url"])
+        expect(page.locator("dialog .problem")).to_contain_text("This link was used already.")
         page.context.close()
 
 

@@ -33,12 +33,13 @@ export class Banners {
     this.connection.hidden = false;
   }
 
-  // `layer`: null is now. `may`: whether it can be switched to.
+  // `layer`: null is now; one that is not known has a label alone. `may`: whether it can be switched to.
   seen(layer, may) {
     this.past.hidden = layer === null;
     if (layer === null) return;
-    const words = [h("strong", {}, layerName(layer)), `, ${fullTime(layer.sealedAt ?? layer.createdAt)}: read-only`];
-    const change = may && layer.sealedAt !== null && h("button", { type: "button", onclick: () => this.on.switchTo(layer) }, "Switch to it…");
+    const at = layer.sealedAt ?? layer.createdAt;
+    const words = [h("strong", {}, layerName(layer)), at === undefined ? "" : `, ${fullTime(at)}`, ": read-only"];
+    const change = may && layer.sealedAt && h("button", { type: "button", onclick: () => this.on.switchTo(layer) }, "Switch to it…");
     const back = h("button", { type: "button", onclick: this.on.now }, "Back to now");
     this.past.replaceChildren(...present([h("span", {}, "The tree as of ", words), change, back]));
   }

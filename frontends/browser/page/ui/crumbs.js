@@ -7,9 +7,9 @@ import { join, nameOf, resolved, within } from "./paths.js";
 export class Crumbs {
   #path;
 
-  // `top`: above which nothing is shown; `go(path)`
-  constructor(top, go) {
-    Object.assign(this, { top, go });
+  // `top`: above which nothing is shown; `go(path)`; `leave()`: the keys are no longer here
+  constructor(top, go, leave) {
+    Object.assign(this, { top, go, leave });
     this.#path = top;
     this.parts = h("ol.parts", {});
     this.input = h("input", { type: "text", "aria-label": "Path", spellcheck: "false", autocomplete: "off", hidden: true });
@@ -27,9 +27,11 @@ export class Crumbs {
       if (event.key === "Enter") {
         const path = resolved(this.input.value.trim() || "/", this.#path);
         this.#close();
+        this.leave();
         this.go(path);
       } else if (event.key === "Escape") {
         this.#close();
+        this.leave();
       }
     });
     this.input.addEventListener("blur", () => this.#close());

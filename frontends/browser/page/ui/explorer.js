@@ -50,7 +50,7 @@ export class Explorer {
     this.transfers = new Transfers(this.toasts);
     this.drafts = new Drafts(tenant.name);
     this.actions = new Actions(this);
-    this.crumbs = new Crumbs(this.top, (path) => this.go(path));
+    this.crumbs = new Crumbs(this.top, (path) => this.go(path), () => this.list.focus());
     this.tree = new Tree(client, this.top, { go: (path) => this.go(path) });
     this.list = new List({ open: (entry) => this.open(entry), select: () => this.#selected(), menu: (...where) => this.commands.menu(...where) });
     this.commands = new Commands(this);
@@ -102,7 +102,9 @@ export class Explorer {
 
   // The layer that is seen, where it is not now.
   get seen() {
-    return this.layers.find(({ id, name }) => [id, name].includes(this.place.layer)) ?? null;
+    const { layer } = this.place;
+    if (layer === null) return null;
+    return this.layers.find(({ id, name }) => [id, name].includes(layer)) ?? this.layers.find(({ id }) => id.startsWith(layer)) ?? null;
   }
 
   // --- going about
@@ -206,7 +208,8 @@ export class Explorer {
         return;
       }
       this.folder = null;
-      this.#unread(error);
+      const unknown = place.layer && this.layers.length && !this.seen;
+      this.#unread(unknown ? new Error(`There is no layer ${place.layer}`) : error);
       this.#arrived(before, []);
     } finally {
       if (!signal.aborted) this.layout.busy(false);
@@ -218,7 +221,7 @@ export class Explorer {
     document.title = `${nameOf(path) || this.tenant.name} · Tarbox`;
     this.crumbs.show(path);
     this.tree.show(path, layer);
-    this.banners.seen(layer ? (this.seen ?? { label: layer, sealedAt: 0, createdAt: 0 }) : null, this.mayWrite);
+    this.banners.seen(layer ? (this.seen ?? { label: layer }) : null, this.mayWrite);
     this.markCut();
     if (select.length) this.list.choose(select);
     else if (before.path !== path && within(before.path, path))

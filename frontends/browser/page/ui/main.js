@@ -22,17 +22,21 @@ function start(worker) {
 
 const addressOf = (name) => `/t/${encodeURIComponent(name)}`;
 
-function chosen(tenants) {
+// The tenant of the address, or the first that is opened.
+function chosen(tenants, tell) {
   const wanted = decodeURIComponent(/^\/t\/([^/]+)/.exec(location.pathname)?.[1] ?? "");
   const tenant = tenants.find((each) => each.name === wanted) ?? tenants[0];
   if (tenant.name !== wanted) history.replaceState(null, "", `${addressOf(tenant.name)}${wanted ? "" : location.hash}`);
+  if (wanted && tenant.name !== wanted) tell(`What lets you in does not open ${wanted}: this is ${tenant.name}`);
   return tenant;
 }
 
 async function begin() {
   let client = start("worker");
-  const tenants = await admitted();
-  const { name, path } = chosen(tenants);
+  const told = []; // to be said when there is a place for it
+  const tell = (words) => told.push(words);
+  const tenants = await admitted(tell);
+  const { name, path } = chosen(tenants, tell);
   if (path !== null) {
     client.end();
     client = start("verbs");
@@ -53,6 +57,7 @@ async function begin() {
   explorer = new Explorer(client, tenant, tenants);
   welcome.remove();
   document.body.prepend(explorer.element);
+  told.forEach((words) => explorer.toasts.tell(words));
   await explorer.begin();
 }
 

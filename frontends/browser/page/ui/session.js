@@ -11,16 +11,21 @@ const REASONS = {
   unknown: "The server does not know this token.",
 };
 
-// The tenants that a session opens: [{name, read_only, expires_at, path}], of which a path is null or what alone is opened of it.
-export async function admitted() {
+// The tenants that a session opens: [{name, read_only, expires_at, path}], of which a path is null or what alone is opened of it. Who comes
+// by a spent link again is let in by the session that the browser has, and `tell` says so.
+export async function admitted(tell) {
   const secret = secretOf(location.hash);
+  let refused = { words: "" };
   if (secret) {
     history.replaceState(null, "", location.pathname);
-    const { tenants, words } = await login(secret);
-    return tenants ?? askForLink(words);
+    refused = await login(secret);
+    if (refused.tenants) return refused.tenants;
+    if (refused.reason !== "spent") return askForLink(refused.words);
   }
   const answer = await fetch("/session");
-  return answer.ok ? (await answer.json()).tenants : askForLink("");
+  if (!answer.ok) return askForLink(refused.words);
+  if (secret) tell("This link was used already. You are here by the session that this browser had");
+  return (await answer.json()).tenants;
 }
 
 export async function leave() {
@@ -37,7 +42,7 @@ async function login(token) {
   const headers = { "Content-Type": "application/json" };
   const answer = await fetch("/login", { method: "POST", headers, body: JSON.stringify({ token }) });
   const told = await answer.json();
-  return answer.ok ? { tenants: told.tenants } : { words: REASONS[told.error] ?? `The server refuses it: ${told.error}.` };
+  return answer.ok ? { tenants: told.tenants } : { reason: told.error, words: REASONS[told.error] ?? `The server refuses it: ${told.error}.` };
 }
 
 // A window that stays until a link or a token lets the page in.

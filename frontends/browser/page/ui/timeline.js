@@ -25,14 +25,14 @@ export class Timeline {
   }
 
   #draw({ layers, branches, head }) {
-    const { mayWrite, place } = this.explorer;
+    const { mayWrite, place, seen } = this.explorer;
     const compare = h("button", { type: "button", onclick: () => openChanges(this.explorer) }, icon("diff"), "Compare layers");
     const seal = mayWrite && h("button.main", { type: "button", onclick: () => this.checkpoint() }, icon("plus"), "Checkpoint");
     const select = h("select", { "aria-label": "Branch", onchange: (event) => this.#enter(event.target.value) });
     select.append(...branches.map(({ name }) => h("option", { value: name, selected: name === head }, name)));
     const items = [...layers]
       .sort((a, b) => b.createdAt - a.createdAt)
-      .map((layer) => this.#item(layer, place.layer ? layer.id === place.layer : layer.current));
+      .map((layer) => this.#item(layer, place.layer ? layer.id === seen?.id : layer.current));
     const choice = branches.length > 1 && h("label.field.branches", {}, h("span", {}, "Branch"), select);
     this.element.replaceChildren(...present([h("div.tools", {}, seal, compare), choice, h("ol.layers", {}, items)]));
   }

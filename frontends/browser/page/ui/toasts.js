@@ -9,7 +9,7 @@ const ANSWERED = 12000;
 export class Toasts {
   element = h("div.toasts", { role: "status", "aria-live": "polite" });
 
-  // `action`: {label, run}
+  // `action`: {label, run}. What takes the message away sooner.
   tell(words, { action, kind = "" } = {}) {
     const toast = h(
       `div.toast${kind && `.${kind}`}`,
@@ -29,6 +29,7 @@ export class Toasts {
     this.element.append(toast);
     while (this.element.children.length > 4) this.element.firstChild.remove();
     wait();
+    return gone;
   }
 
   // What did not work. What was cancelled was wanted so.
