@@ -19,7 +19,7 @@ except ImportError as error:
 from tarbox_core.client import courses, moving, opening, raw, verbs
 from tarbox_core.client import layers as told
 from tarbox_core.client.courses import Ask, Course
-from tarbox_core.client.door import Door, Plan, plan
+from tarbox_core.client.door import Door, Plan, plan, shown
 from tarbox_core.client.failures import failure
 from tarbox_core.client.names import Path
 from tarbox_core.client.tree import ATTEMPTS
@@ -245,7 +245,6 @@ class AsyncTree:
 
 
 def _connecting(plan: Callable[P, Plan]) -> Callable[P, Awaitable[AsyncTree]]:
-    @wraps(plan)
     async def aconnect(*args: P.args, **more: P.kwargs) -> AsyncTree:
         wanted = await anyio.to_thread.run_sync(partial(plan, *args, **more))
         owner = AioDriver(wanted.dsn, pool_size=wanted.pool_size, connection_timeout=wanted.connection_timeout, pooled=True)
@@ -264,7 +263,7 @@ def _connecting(plan: Callable[P, Plan]) -> Callable[P, Awaitable[AsyncTree]]:
             await owner.close()
             raise
 
-    return aconnect
+    return shown(aconnect, AsyncTree)
 
 
 def _migrate(wanted: Plan) -> None:

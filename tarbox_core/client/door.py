@@ -13,7 +13,8 @@ from collections import deque
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import Any, Final, NamedTuple
+from inspect import signature
+from typing import Any, Final, NamedTuple, ParamSpec, TypeVar
 
 from tarbox_core import audit, tenant
 from tarbox_core import statements as sql
@@ -31,6 +32,9 @@ from tarbox_core.errors import ConnectError, FsError, LayerError, TenantError, T
 from tarbox_core.layer import MAIN
 from tarbox_core.session import Session
 from tarbox_core.types import Caller, TenantInfo
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 POOL_SIZE: Final = 4
 CONNECTION_TIMEOUT: Final = 30.0
@@ -112,6 +116,13 @@ def plan(
         parse_url(named or _embedded(), os.environ), who, create, named is None, branch, pool_size, connection_timeout,
         Caller(user, group, (), os.getpid()), uid is not None or gid is not None, umask, read_only, durable, audit, block_cache,
     )  # fmt: skip
+
+
+def shown(connect: Callable[P, R], gives: type) -> Callable[P, R]:
+    """What begins with a `plan` and gives something else, as `help` and `inspect` are to tell of it."""
+    connect.__doc__, connect.__qualname__ = plan.__doc__, connect.__name__
+    vars(connect)["__signature__"] = signature(plan).replace(return_annotation=gives)
+    return connect
 
 
 def _embedded() -> str:

@@ -13,7 +13,7 @@ from typing import IO, Any, Concatenate, Final, ParamSpec, Self, TypeVar
 from tarbox_core.client import courses, moving, opening, raw, verbs
 from tarbox_core.client import layers as told
 from tarbox_core.client.courses import Ask, Course
-from tarbox_core.client.door import Door, Plan, plan
+from tarbox_core.client.door import Door, Plan, plan, shown
 from tarbox_core.client.failures import failure
 from tarbox_core.client.names import Path
 from tarbox_core.client.verbs import Verb
@@ -228,7 +228,6 @@ class Tree:
 
 
 def _connecting(plan: Callable[P, Plan]) -> Callable[P, Tree]:
-    @wraps(plan)
     def connect(*args: P.args, **more: P.kwargs) -> Tree:
         wanted = plan(*args, **more)
         owner = SyncDriver(wanted.dsn, pool_size=wanted.pool_size, connection_timeout=wanted.connection_timeout, pooled=True)
@@ -247,7 +246,7 @@ def _connecting(plan: Callable[P, Plan]) -> Callable[P, Tree]:
             owner.close()
             raise
 
-    return connect
+    return shown(connect, Tree)
 
 
 connect = _connecting(plan)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import pickle
 import subprocess
@@ -106,6 +107,13 @@ def test_importing_loads_next_to_nothing() -> None:
     assert python(program) in ("['tarbox_core']", "['__future__', 'tarbox_core']")
     program = "import tarbox_core; print('connect' in dir(tarbox_core), hasattr(tarbox_core, 'no'), tarbox_core.TarboxError.__name__)"
     assert python(program) == "True False TarboxError"
+
+
+def test_it_is_told_of_as_what_it_is() -> None:
+    for connect, kind in ((tarbox_core.connect, tarbox_core.Tree), (tarbox_core.aconnect, tarbox_core.AsyncTree)):
+        told = inspect.signature(connect)
+        assert told.return_annotation is kind and list(told.parameters)[:3] == ["url", "tenant", "branch"]
+        assert connect.__name__ == connect.__qualname__ in ("connect", "aconnect") and "`umask` takes bits" in (connect.__doc__ or "")
 
 
 def test_it_works_with_pg8000_alone(tenant: Tenant) -> None:
