@@ -158,9 +158,10 @@ async def test_whoever_is_cancelled_at_any_moment_leaves_nothing_half_done(tenan
                 await asyncio.sleep(0)
             with suppress(asyncio.CancelledError):
                 await task
+        await work(60)  # on a slow machine the only one that comes to its end
         names = await tree.listdir("/d")
         assert [name for name in names if name.replace("-a", "-b") not in names] == []
-        assert (await tree.stat("/log")).st_size % 2100 == 0 and names
+        assert (await tree.stat("/log")).st_size % 2100 == 0
         with anyio.fail_after(10):
             while asyncio.all_tasks() - before or tree._driver._leases._room.wires.value < 3:
                 await asyncio.sleep(0.01)
