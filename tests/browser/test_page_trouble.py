@@ -122,12 +122,16 @@ def test_the_session_ends_while_one_uploads(tarbox: Tarbox, chromium: Any, tmp_p
 
 
 def test_who_has_no_session_is_asked_for_a_link(tarbox: Tarbox, chromium: Any) -> None:
-    with served(tarbox) as server:
+    other = tarbox.json("tenant", "create", f"{tarbox.tenant}-too")["name"]
+    with served(tarbox, "--tenant", other) as server:
         page = chromium.new_page()
+        said: list[str] = []
+        page.on("console", lambda message: said.append(message.text))
         page.goto(server.origin)
         page.locator("dialog input").fill("nonsense")
         page.locator("dialog button.main").click()
         expect(page.locator("dialog .problem")).to_have_text("This is neither a link nor a token.")
+        assert said == []
         page.locator("dialog input").fill("tbx_" + "a" * 43)
         page.locator("dialog button.main").click()
         expect(page.locator("dialog .problem")).not_to_have_text("This is neither a link nor a token.")
@@ -140,6 +144,9 @@ def test_who_has_no_session_is_asked_for_a_link(tarbox: Tarbox, chromium: Any) -
         page.goto(f"{server.origin}/t/nobody")
         expect(page.locator(".toast")).to_have_text(f"What lets you in does not open nobody: this is {tarbox.tenant}", timeout=20_000)
         assert page.url == f"{server.origin}/t/{tarbox.tenant}"
+        theirs = tarbox.json("token", "create", "--tenant", other)["token"]
+        page.goto(f"{server.origin}/t/{tarbox.tenant}#token={theirs}")
+        expect(page.locator(".toast", has_text="ended your session")).to_contain_text(f"This link opens “{other}”", timeout=20_000)
         page.context.clear_cookies()
         page.goto("about:blank")
         page.goto(server.told["url"])
@@ -217,6 +224,10 @@ def test_a_phone(tarbox: Tarbox, chromium: Any) -> None:
         one.row("f.txt").locator(".picture").tap()
         expect(one.row("f.txt")).to_have_attribute("aria-selected", "true")
         one.row("f.txt").locator(".picture").tap()
+        one.row("f.txt").locator(".more").tap()
+        expect(one.row("f.txt")).to_have_attribute("aria-selected", "true")
+        one.press("Escape")
+        expect(one.row("f.txt")).to_have_attribute("aria-selected", "false")  # the next touch opens
         one.row("f.txt").locator(".more").tap()
         one.choose("Properties")
         expect(one.find("dl.properties")).to_contain_text("/d/f.txt")

@@ -144,7 +144,7 @@ def test_as_many_connections_as_may_be(strict: Server) -> None:
     for each in idle:
         assert ended(each) < 3
         each.close()
-    assert strict.ask("GET", "/session").status == 401
+    assert strict.ask("GET", "/session").status == 200
 
 
 def test_what_is_recorded_of_a_stranger_commands_no_terminal(server: Server, tarbox: Tarbox) -> None:

@@ -104,8 +104,8 @@ export class Commands {
   }
 
   // The menu for an entry that is selected, or for the folder that is shown.
-  menu(entry, x, y) {
-    openMenu(entry ? this.#forEntry(entry) : this.#forFolder(), x, y);
+  menu(entry, x, y, dismissed) {
+    openMenu(entry ? this.#forEntry(entry) : this.#forFolder(), x, y, dismissed);
   }
 
   #forEntry(entry) {

@@ -99,7 +99,7 @@ export class List {
         this.#naming = null;
         this.rows.drawNow();
         this.focus();
-        resolve(name && name !== entry.name && !name.includes("/") ? name : null);
+        resolve(name && name !== entry.name ? name : null);
       };
       input.addEventListener("keydown", (event) => {
         event.stopPropagation();
@@ -277,8 +277,10 @@ export class List {
   }
 
   #menuFor(entry, x, y) {
-    if (!entry) this.#do(() => this.selection.none());
-    else if (!this.selection.names.has(entry.name)) this.#do(() => this.selection.only(this.entries.indexOf(entry)));
-    this.on.menu(entry, x, y);
+    const none = () => this.#do(() => this.selection.none());
+    const chosen = entry && !this.selection.names.has(entry.name);
+    if (!entry) none();
+    else if (chosen) this.#do(() => this.selection.only(this.entries.indexOf(entry)));
+    this.on.menu(entry, x, y, chosen && coarse.matches ? none : undefined); // else the next touch would choose, and not open
   }
 }

@@ -1,7 +1,7 @@
 // Where the page begins: the worker starts while the session is looked for. A token with a path wants another one, for which the server
 // runs the verbs.
 
-import { admitted, askForLink } from "./session.js";
+import { admitted, askForLink, bindLinks } from "./session.js";
 import { bindCutText } from "./cut.js";
 import { applyTheme } from "./theme.js";
 import { Client } from "./client.js";
@@ -10,6 +10,7 @@ import { sentence } from "./format.js";
 
 applyTheme();
 bindCutText();
+bindLinks();
 const welcome = document.querySelector("#welcome");
 const trouble = (words) => (welcome.querySelector("p").textContent = words);
 

@@ -7,14 +7,15 @@ export const LINE = Symbol("line");
 
 let close = () => {};
 
-export function openMenu(items, x, y) {
+// `dismissed` is called where it is closed and nothing is taken.
+export function openMenu(items, x, y, dismissed = () => {}) {
   close();
   const before = document.activeElement;
   const entries = items.filter(Boolean).map((item) => (item === LINE ? h("hr", { role: "separator" }) : entryOf(item)));
   const element = h("div.menu", { role: "menu", popover: "manual" }, entries);
   const buttons = entries.filter((entry) => entry.matches("button"));
   const outside = (event) => {
-    if (!element.contains(event.target)) close();
+    if (!element.contains(event.target)) dismiss();
   };
   close = () => {
     close = () => {};
@@ -23,11 +24,15 @@ export function openMenu(items, x, y) {
     removeEventListener("blur", close);
     if (document.activeElement === document.body) before?.focus({ preventScroll: true });
   };
+  const dismiss = () => {
+    close();
+    dismissed();
+  };
   element.addEventListener("keydown", (event) => {
     event.stopPropagation();
     if (event.key === "Escape" || event.key === "Tab") {
       event.preventDefault();
-      close();
+      dismiss();
     } else if (event.key.length === 1 && event.key !== " ") {
       const named = buttons.filter((button) => button.textContent.toLowerCase().startsWith(event.key.toLowerCase()));
       (named[named.indexOf(document.activeElement) + 1] ?? named[0])?.focus();

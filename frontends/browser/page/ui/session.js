@@ -12,20 +12,37 @@ const REASONS = {
 };
 
 // The tenants that a session opens: [{name, read_only, expires_at, path}], of which a path is null or what alone is opened of it. Who comes
-// by a spent link again is let in by the session that the browser has, and `tell` says so.
+// by a spent link again is let in by the session that the browser has. `tell` says so, and where a link leads to other tenants than that
+// session did: it may be somebody else's, who waits for what is put there.
 export async function admitted(tell) {
   const secret = secretOf(location.hash);
-  let refused = { words: "" };
-  if (secret) {
-    history.replaceState(null, "", location.pathname);
-    refused = await login(secret);
-    if (refused.tenants) return refused.tenants;
-    if (refused.reason !== "spent") return askForLink(refused.words);
+  if (secret) history.replaceState(null, "", location.pathname);
+  const before = await session();
+  if (!secret) return before.length ? before : askForLink("");
+  const { tenants, reason, words } = await login(secret);
+  if (tenants) {
+    if (before.length && names(before) !== names(tenants)) tell(`This link opens ${names(tenants)}, and ended your session for ${names(before)}`);
+    return tenants;
   }
+  if (reason !== "spent" || !before.length) return askForLink(words);
+  tell("This link was used already. You are here by the session that this browser had");
+  return before;
+}
+
+// A link that is opened where the page is already changes the address alone.
+export function bindLinks() {
+  addEventListener("hashchange", () => {
+    if (secretOf(location.hash)) location.reload();
+  });
+}
+
+async function session() {
   const answer = await fetch("/session");
-  if (!answer.ok) return askForLink(refused.words);
-  if (secret) tell("This link was used already. You are here by the session that this browser had");
-  return (await answer.json()).tenants;
+  return answer.ok ? (await answer.json()).tenants : [];
+}
+
+function names(tenants) {
+  return tenants.map(({ name }) => `“${name}”`).join(", ");
 }
 
 export async function leave() {

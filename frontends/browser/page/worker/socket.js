@@ -124,9 +124,10 @@ export class Socket {
     const [, door, name] = new URL(this.url).pathname.split("/");
     try {
       const answer = await fetch("/session", { signal: AbortSignal.timeout(PATIENCE) });
-      if (answer.status === 401) return FINAL.get(4401);
-      if (!answer.ok) return undefined;
-      const tenant = (await answer.json()).tenants.find((each) => each.name === decodeURIComponent(name));
+      if (!answer.ok) return answer.status === 401 ? FINAL.get(4401) : undefined;
+      const { tenants } = await answer.json();
+      if (!tenants.length) return FINAL.get(4401);
+      const tenant = tenants.find((each) => each.name === decodeURIComponent(name));
       return tenant && (tenant.path !== null) === (door === "verbs") ? undefined : FINAL.get(4403);
     } catch {
       return undefined;
