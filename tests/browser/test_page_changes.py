@@ -73,6 +73,12 @@ def test_naming_in_place(work: Explorer) -> None:
     naming.fill("nothing")
     work.press("Escape")
     work.shows("folder", "two.txt")
+    for name, told in (("a/b", "“a/b” is no name"), ("folder", "Renaming “two.txt”: /work/folder: file exists")):
+        work.press("F2")
+        naming.fill(name)
+        work.press("Enter")
+        work.said(told)
+    work.shows("folder", "two.txt")
     work.press("Control+z")
     work.shows("folder", "one.txt")
 

@@ -209,7 +209,7 @@ async def symlink(work: Work, path: str, target: str) -> Value:
 async def rename(work: Work, source: str, target: str, replace: bool = False) -> Value:
     """Give it another name, or another place."""
     found = await find(work.desk.door, source, follow=False)
-    with about(source):
+    with about(target):  # the source is there: what is in the way is at the other end
         await storing.moved(work.desk.door, source, target, found.attr.ino, 0 if replace else RENAME_NOREPLACE)
     return {}
 

@@ -26,7 +26,7 @@ export class Actions {
     const folder = this.explorer.place.path;
     const words = kind === "folder" ? "New folder" : "New file";
     const name = await asked(words, "Name", kind === "folder" ? "New folder" : "New file.txt", "Create", kind === "folder" ? undefined : [0, 8]);
-    if (!name) return;
+    if (!name || !this.#may(name)) return;
     const path = join(folder, name);
     await this.#try(`${words} “${name}”`, async () => {
       if (kind === "folder") await this.client.told("mkdir", { path });
@@ -36,10 +36,17 @@ export class Actions {
     });
   }
 
+  // Whether something can be called so; says why not.
+  #may(name) {
+    const may = !name.includes("/") && name !== "." && name !== "..";
+    if (!may) this.toasts.tell(`“${name}” is no name: it is “.” or “..”, or has a “/” in it`, { kind: "error" });
+    return may;
+  }
+
   async rename(entry) {
     const folder = this.explorer.place.path;
     const name = await this.explorer.list.rename(entry);
-    if (name === null) return;
+    if (name === null || !this.#may(name)) return;
     const [source, target] = [join(folder, entry.name), join(folder, name)];
     await this.#try(`Renaming “${entry.name}”`, async () => {
       await this.client.told("rename", { source, target });
