@@ -7,6 +7,7 @@ measured through it, too. Prints the median of several runs, and the limits that
 
 from __future__ import annotations
 
+import argparse
 import compileall
 import os
 import shutil
@@ -125,10 +126,11 @@ def main() -> None:
     from tarbox_core.drivers import embedded, migrate
     from tarbox_core.drivers.sync import SyncDriver
 
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("url", nargs="?", metavar="URL", help="a database to use instead of an embedded server of its own")
+    url = parser.parse_args().url
     with ExitStack() as stack:
-        if len(sys.argv) > 1:
-            url = sys.argv[1]
-        else:
+        if url is None:
             home = Path(tempfile.mkdtemp(prefix="tarbox-bench-", dir="/tmp"))
             home.chmod(0o711)
             stack.callback(shutil.rmtree, home, ignore_errors=True)
