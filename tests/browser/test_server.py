@@ -281,7 +281,7 @@ def test_it_says_why_it_does_not_serve(tarbox: Tarbox, tmp_path: Path) -> None:
         running.listening("192.0.2.1", None)
     with pytest.raises(TarboxError, match="cannot listen on no-such-host"):
         running.listening("no-such-host.invalid", 0)
-    with pytest.raises(TarboxError, match="is not built: `nox -s browser-build`"):
+    with pytest.raises(TarboxError, match="is not built: run `python wasm/browser.py`"):
         Assets(tmp_path)
     assert "no tenant named 'nobody'" in tarbox.fails("serve", "--tenant", "nobody")
     assert "70000" in tarbox.fails("serve", "--port", "70000", status=2)

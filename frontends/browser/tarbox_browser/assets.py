@@ -51,7 +51,7 @@ class Assets:
 
     def __init__(self, folder: Path) -> None:
         if not (folder / PAGE).is_file():
-            raise TarboxError("the explorer's page is not built: `nox -s browser-build` builds it, in a checkout of tarbox")
+            raise TarboxError("the explorer's page is not built: run `python wasm/browser.py` in a checkout of tarbox, and install that again")
         files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
         spare = {name for name in files for _, ending in _CODINGS if name.endswith(ending) and name.removesuffix(ending) in files}
         self._assets = {name: _asset(name, path, files) for name, path in files.items() if name not in spare}
