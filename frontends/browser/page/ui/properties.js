@@ -12,7 +12,7 @@ export async function showProperties(element, explorer, path, entry) {
   const rows = [
     ["Path", path],
     ["Kind", kindOf({ ...told, name: entry.name })],
-    ["Size", told.kind === "file" ? `${size(told.size)} (${told.size.toLocaleString("en")} bytes)` : null],
+    ["Size", told.kind === "file" ? size(told.size) + (told.size < 1024 ? "" : ` (${told.size.toLocaleString("en")} bytes)`) : null],
     ["Stored", size(told.stored)],
     ["Leads to", told.target],
     ["Modified", fullTime(told.mtime)],
