@@ -164,6 +164,12 @@ def end(digest: bytes, caller: Caller) -> Op[None]:
     yield from finish(*(sql.REVOKE(each.id) for each in sessions), *records)
 
 
+def withdraw(digest: bytes, caller: Caller) -> Op[None]:
+    """End a link, unless it was used."""
+    (rows,) = yield from run(sql.WITHDRAW(digest))
+    yield from finish(*(_record(tenant, "token_revoke", caller, {"token": each}) for each, tenant in rows))
+
+
 def _look(digest: bytes, kinds: Collection[str], served: Mapping[int, str], tenant: str | None, part: bool | None) -> Op[Verdict]:
     """The rows of a secret, and why none is good."""
     (rows,) = yield from run(sql.FIND(digest))

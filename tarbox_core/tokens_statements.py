@@ -48,6 +48,13 @@ REVOKE = Statement(
     ("int8", "int8"),
     tenant=False,
 )
+WITHDRAW = Statement(
+    "token.withdraw",
+    "update token set revoked_at = now() where hash = $1 and kind = 'link' and used_at is null and revoked_at is null returning id, tenant",
+    ("bytea",),
+    ("int8", "int8"),
+    tenant=False,
+)
 # Those of $1 that still let in.
 STANDING = Statement(
     "token.standing",

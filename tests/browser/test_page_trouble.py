@@ -107,11 +107,11 @@ def test_the_session_ends_while_one_edits(tarbox: Tarbox, chromium: Any) -> None
 
 def test_the_session_ends_while_one_uploads(tarbox: Tarbox, chromium: Any, tmp_path: Path) -> None:
     with (tmp_path / "large").open("wb") as file:
-        file.truncate(192 << 20)
+        file.truncate(1 << 30)
     with served(tarbox) as server, opened(tarbox, server, chromium) as one:
         one.go("/d")
         upload(one.page, "Files", tmp_path / "large")
-        expect(one.find(".job .amount")).to_contain_text("of 192 MiB")
+        expect(one.find(".job .amount")).to_contain_text("of 1 GiB")
         end_session(server, one.page)
         one.said("Uploading large: this session has ended")
         assert len(tarbox.names("/d")) == 2  # what is there of it

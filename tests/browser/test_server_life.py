@@ -98,6 +98,20 @@ def test_without_a_database_it_says_so_and_comes_back(tarbox: Tarbox, pg_server:
         assert status == 0 and "Traceback" not in said and "not currently accepting connections" in said
 
 
+def test_a_link_that_nobody_used_ends_with_the_server(tarbox: Tarbox, pg_server: PgServer) -> None:
+    def good() -> set[int]:
+        return {each["id"] for each in tarbox.json("token", "list") if each["kind"] == "link"}
+
+    before = good()
+    with serving(tarbox, "--tenant", tarbox.tenant) as server:
+        assert len(good() - before) == 1
+        server.end()
+    assert good() == before
+    with serving(tarbox, "--tenant", tarbox.tenant) as server, closed(pg_server, tarbox):
+        status, said = server.end()
+        assert status == 0 and "the link is still good" in said and "Traceback" not in said
+
+
 @contextmanager
 def closed(pg_server: PgServer, tarbox: Tarbox) -> Iterator[None]:
     """The database lets nobody in, and has thrown out who was there."""

@@ -57,10 +57,17 @@ class Desk:
         self.house = house
         self.tenants: Final = {tenant.name: tenant for tenant in house.tenants}
         self._served: Final = {tenant.id: tenant.name for tenant in house.tenants}
+        self._links: list[bytes] = []
         self._driver = SyncDriver(house.dsn, pool_size=4)
         self._recorded: dict[int, deque[float]] = {}
 
     def close(self) -> None:
+        """Links that nobody has used end with the server."""
+        try:
+            for digest in self._links:
+                self._driver.run(lambda: tokens.withdraw(digest, self.house.caller))  # noqa: B023
+        except TarboxError as error:
+            _log.warning("the link is still good: %s", error)
         self._driver.close()
 
     def schema(self) -> int:
@@ -74,6 +81,7 @@ class Desk:
         self._driver.run(
             lambda: tokens.create(self.house.tenants, digest, seconds=LINK_SECONDS, caller=caller, kind=LINK, name="serve", read_only=read_only), durable=True
         )
+        self._links.append(digest)
         return shown
 
     def admit(self, shown: str, kinds: Collection[str], tenant: str | None, how: How, *, part: bool | None = None) -> list[Token]:
