@@ -38,9 +38,9 @@ def _pytest(session: nox.Session, folder: str, *options: str) -> None:
     _run(session, "pytest", "-q", "-ra", "--durations=5", *options, f"tests/{folder}", *session.posargs)
 
 
-def _workers(more: int = 0) -> str:
-    """For tests that mostly wait; `-- -n0` runs them one after the other, where a debugger can follow."""
-    return f"-n{max(2, os.cpu_count() or 1) + more}"
+def _workers() -> str:
+    """One more than there are processors: tests wait a good deal. `-- -n0` runs them one after the other, where a debugger can follow."""
+    return f"-n{max(2, os.cpu_count() or 1) + 1}"
 
 
 @nox.session
@@ -102,7 +102,7 @@ def browser_build(session: nox.Session) -> None:
 @nox.session
 def browser(session: nox.Session) -> None:
     """The explorer in Chromium, the server behind it, and the core inside Pyodide. Builds what is not up to date."""
-    _pytest(session, "browser", _workers(more=1), "--dist=loadfile")
+    _pytest(session, "browser", _workers(), "--dist=loadfile")
 
 
 @nox.session

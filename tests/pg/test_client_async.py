@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, suppress
 import anyio
 import anyio.to_thread
 import pytest
+import trio
 
 import tarbox_core
 from tarbox_core.client.async_tree import AsyncTree
@@ -226,8 +227,6 @@ def test_event_loops_that_run_at_once(tenant: Tenant) -> None:
 
 
 def test_trio(tenant: Tenant) -> None:
-    trio = pytest.importorskip("trio")
-
     async def main() -> None:
         async with await tarbox_core.aconnect(tenant.url, tenant.info.name, pool_size=2) as tree:
             await tree.mkdir("/d")
