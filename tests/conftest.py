@@ -87,7 +87,7 @@ class PgServer:
         embedded.stop(self.home)
 
 
-def _enterable_directory() -> Path:
+def enterable_directory() -> Path:
     """A temporary directory with a short path that the server's user can enter; pytest's own is closed to others."""
     path = Path(tempfile.mkdtemp(prefix="tarbox-test-", dir="/tmp"))
     path.chmod(0o711)
@@ -96,7 +96,7 @@ def _enterable_directory() -> Path:
 
 @pytest.fixture(scope="session")
 def pg_server() -> Iterator[PgServer]:
-    folder = _enterable_directory()
+    folder = enterable_directory()
     wanted = os.environ.get("TARBOX_TEST_PG")
     server = PgServer(folder / "pg", int(wanted) if wanted else None)
     try:
@@ -121,7 +121,7 @@ def pg_url_module(pg_server: PgServer) -> Iterator[str]:
 @pytest.fixture
 def server_home() -> Iterator[Path]:
     """A home directory for a test's own embedded server, which is stopped afterwards."""
-    folder = _enterable_directory()
+    folder = enterable_directory()
     home = folder / "pg"
     try:
         yield home

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import enterable_directory
 from tests.fuse.helpers import Mount, can_mount
 from tests.gateway import through_gateway
 from tests.posix.door import CoreDoor, Door, HostDoor
@@ -60,17 +61,14 @@ def module_tenant(module_url: str) -> Iterator[Tenant]:
 
 
 @pytest.fixture(scope="module")
-def module_mount(module_tenant: Tenant, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mount]:
-    """One mount for all tests of a file."""
+def module_mount(module_tenant: Tenant) -> Iterator[Mount]:
+    """One mount for all tests of a file, where other users reach it whatever other runs of the tests do to pytest's folders."""
     if not can_mount() or os.geteuid() != 0:
         if os.environ.get("CI") and os.geteuid() == 0:
             pytest.fail("this machine cannot mount (/dev/fuse), and in CI that is a failure")
         pytest.skip("no /dev/fuse on this machine" if not can_mount() else "the suite acts as several users, which over a mount only root can")
-    folder = tmp_path_factory.mktemp("mount") / "mnt"
+    folder = enterable_directory() / "mnt"
     folder.mkdir()
-    for above in folder.parents[:-1]:  # so that other users reach it
-        if above.stat().st_uid == 0 and above != Path("/tmp"):
-            above.chmod(above.stat().st_mode | 0o011)
     mount = Mount(folder, module_tenant.info.name, module_tenant.url, "--allow-other")
     try:
         mount.start()
@@ -80,6 +78,7 @@ def module_mount(module_tenant: Tenant, tmp_path_factory: pytest.TempPathFactory
         assert mount.traceback() == ""
     finally:
         mount.close()
+        shutil.rmtree(folder.parent)
 
 
 def settled(tenant: Tenant) -> None:
