@@ -145,7 +145,7 @@ RULES: Final[Mapping[Statement, Rule]] = {
     # --- nobody's
     **_host(tree.PRESENT, tree.PRESENT_PIDS, tree.QUIET, own.BLOCKS_STORED),
     **_host(tree.TENANT_CREATE, tree.TENANT_DELETE, tree.TENANT_LIST, tree.TENANT_GET, tree.AUDIT_AHEAD, trail.PRUNE),
-    **_host(token.CREATE, token.FIND, token.USED, token.LIST, token.REVOKE, token.STANDING, token.FORGET),
+    **_host(token.CREATE, token.FIND, token.USED, token.LIST, token.REVOKE, token.STANDING, token.WITHDRAW, token.FORGET),
 }
 
 STATEMENTS: Final[Mapping[str, Statement]] = {statement.name: statement for statement in RULES}

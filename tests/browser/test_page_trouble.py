@@ -111,7 +111,7 @@ def test_the_session_ends_while_one_uploads(tarbox: Tarbox, chromium: Any, tmp_p
     with served(tarbox) as server, opened(tarbox, server, chromium) as one:
         one.go("/d")
         upload(one.page, "Files", tmp_path / "large")
-        expect(one.find(".job .amount")).to_contain_text("of 1 GiB")
+        expect(one.find(".job .amount")).to_contain_text("of 1.0 GiB")
         end_session(server, one.page)
         one.said("Uploading large: this session has ended")
         assert len(tarbox.names("/d")) == 2  # what is there of it

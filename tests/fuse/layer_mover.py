@@ -67,7 +67,8 @@ class Mover:
         for number in self.random.sample(range(FILES), 4):
             path, beside = self.root / f"file{number}", self.root / f"file{number}.new"
             with suppress(FileNotFoundError):
-                lines = path.read_text().splitlines() if path.exists() else [f"line {n} of {number} " + "x" * 40 for n in range(150 * (number % 4) + 20)]
+                lines = path.read_text().splitlines() if path.exists() else []  # a crash may have come between its two halves
+                lines = lines or [f"line {n} of {number} " + "x" * 40 for n in range(150 * (number % 4) + 20)]
                 for _ in range(3):
                     lines[self.random.randrange(len(lines))] = f"changed {self.random.random()}"
                 (path if number % 2 else beside).write_text("\n".join(lines) + "\n")
