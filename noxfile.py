@@ -59,7 +59,7 @@ def types(session: nox.Session) -> None:
 @nox.session
 def unit(session: nox.Session) -> None:
     """Pure code: no server, no mount."""
-    _pytest(session, "unit")
+    _pytest(session, "unit", _workers())
 
 
 @nox.session

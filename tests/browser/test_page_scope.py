@@ -311,13 +311,13 @@ def test_another_tab_changes_the_session(tarbox: Tarbox, chromium: Any) -> None:
 
 
 def test_a_line_that_breaks_and_falls_silent(tarbox: Tarbox, chromium: Any, tmp_path: Path) -> None:
-    (tmp_path / "large.bin").write_bytes(large := b"".join(hashlib.sha256(b"%d" % n).digest() for n in range(40 << 15)))
+    (tmp_path / "large.bin").write_bytes(large := b"".join(hashlib.sha256(b"%d" % n).digest() for n in range(16 << 15)))
     tarbox("mkdir", f"{TOP}/line")
     with behind(tarbox) as (line, server), opened(tarbox, server, chromium, token=token(tarbox), lost=True) as page:
         banner = page.find(".banner.connection")
         page.go(f"{TOP}/line")
         page.find(".commands input[multiple]").set_input_files([tmp_path / "large.bin"])
-        expect(page.find(".job .amount")).to_contain_text("of 40 MiB")
+        expect(page.find(".job .amount")).to_contain_text("of 16 MiB")
         line.cut()  # an upload begins anew
         expect(page.find(".job")).to_have_count(0, timeout=60_000)
         page.shows("large.bin")
