@@ -38,9 +38,9 @@ def _pytest(session: nox.Session, folder: str, *options: str) -> None:
     _run(session, "pytest", "-q", "-ra", "--durations=5", *options, f"tests/{folder}", *session.posargs)
 
 
-def _workers() -> str:
-    """One more than there are processors: tests wait a good deal. `-- -n0` runs them one after the other, where a debugger can follow."""
-    return f"-n{max(2, os.cpu_count() or 1) + 1}"
+def _workers(more: int = 1) -> str:
+    """One more than there are processors, where tests wait a good deal. `-- -n0` runs them one after the other, where a debugger can follow."""
+    return f"-n{max(2, os.cpu_count() or 1) + more}"
 
 
 @nox.session
@@ -83,7 +83,7 @@ def fuse(session: nox.Session) -> None:
 @nox.session
 def wasi(session: nox.Session) -> None:
     """WebAssembly: programs on a tenant's tree, the core inside wasmtime, and the component. Builds what is not up to date."""
-    _pytest(session, "wasi", _workers(), "--dist=loadfile")
+    _pytest(session, "wasi", _workers(more=0), "--dist=loadfile")
 
 
 @nox.session

@@ -32,11 +32,11 @@ def git(folder: Path, *words: str) -> str:
 
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository of 2,200 files in 3 commits, with executables, links and names that want quoting; `small` is a branch of 300."""
+    """A repository of 1,500 files in 3 commits, with executables, links and names that want quoting; `small` is a branch of 300."""
     folder = tmp_path_factory.mktemp("repository")
     dice = random.Random(1)
     git(folder, "init", "-q", "-b", "main")
-    for i in range(2200):
+    for i in range(1500):
         path = folder / f"pkg{i % 40}" / f"sub{i % 7}" / f"module_{i}.py"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(f"value_{dice.randrange(10**6)} = {dice.random()}\n" for _ in range(dice.randrange(1, 60))))
@@ -57,7 +57,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_git_clones_commits_and_checks(mount: Mount, repository: Path) -> None:
     clone = mount.path / "clone"
     git(mount.path, "clone", "-q", str(repository), str(clone))
-    assert len(git(clone, "ls-files", "-z").split("\0")) > 2200
+    assert len(git(clone, "ls-files", "-z").split("\0")) > 1500
     assert git(clone, "status", "--porcelain") == ""
     git(clone, "fsck", "--strict", "--no-dangling")
     run("diff", "-r", "--no-dereference", "-x", ".git", repository, clone)

@@ -20,7 +20,7 @@ from tests.tenants import BLOCK, ROOT, Tenant, prepare
 
 EXCLUSIONS = Path(__file__).with_name("exclusions.toml")
 MAX_FILE_SIZE = 1 << 30
-VARIANTS = 6  # of one test, over the remote door
+VARIANTS = 4  # of one test, over the remote door
 
 _numbers = itertools.count(1)
 

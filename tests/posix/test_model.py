@@ -46,7 +46,7 @@ R = TypeVar("R")
 
 CHUNK = 32 * BLOCK
 WALKS = int(os.environ.get("TARBOX_MODEL_WALKS", "12"))
-EXAMPLES = int(os.environ.get("TARBOX_MODEL_EXAMPLES", "8"))
+EXAMPLES = int(os.environ.get("TARBOX_MODEL_EXAMPLES", "5"))
 STEPS = 40
 
 NAMES = [b"a", b"b", b"c", b"d", b"\xff \n"]
