@@ -94,8 +94,8 @@ def browser() -> Iterator[Browser]:
         pytest.fail("Chromium is not installed, and in CI that is a failure")
     if program is None:
         pytest.skip("Chromium is not installed: apt-get install chromium")
-    with sync_playwright() as playwright:
-        made = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+    with sync_playwright() as playwright:  # what runs for seconds is not worth being optimized
+        made = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--js-flags=--liftoff-only"])
         try:
             yield made
         finally:
