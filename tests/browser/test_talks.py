@@ -127,6 +127,16 @@ def test_who_cancels_quickly_is_recorded_as_well(tenant: Tenant, session: Sessio
     talk(tenant, scenario)
 
 
+def test_what_is_cancelled_before_it_begins_is_answered(tenant: Tenant, session: Session) -> None:
+    async def scenario(made: Talk, line: Line) -> None:
+        await made.take(asking(1, "tenant"))
+        await made.take(json.dumps({"cancel": 1}))
+        await until(lambda: 1 in line.answers())
+        assert line.answers()[1]["error"]["code"] == "cancelled"
+
+    talk(tenant, scenario)
+
+
 def test_who_asks_and_cancels_and_takes_nothing_is_ended(tenant: Tenant, session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each answer is small, and comes at once."""
     monkeypatch.setattr(talks, "OUT_END", 5000)

@@ -19,6 +19,7 @@ from tarbox_worker.values import Refused, Value, failure
 from tarbox_worker.verbs import VERBS, Desk
 
 _LARGEST: Final = 1 << 53  # of numbers that JavaScript has exactly
+_CANCELLED: Final[Value] = {"error": {"code": "cancelled", "message": "cancelled", "errno": None}}
 _log = logging.getLogger("tarbox.worker")
 
 
@@ -87,13 +88,18 @@ class Requests:
         request = Request(number, self._desk, self._page, source)
         task = asyncio.ensure_future(self._answer(number, verb, arguments, request))
         self._tasks[number] = task
-        task.add_done_callback(lambda _: self._tasks.pop(number, None))
+        task.add_done_callback(lambda task: self._over(number, task))
         return task
 
     def cancel(self, number: int) -> None:
         """End a request: what it began is rolled back or cleared away, and then its answer is the error `cancelled`."""
         if task := self._tasks.get(number):
             task.cancel()
+
+    def _over(self, number: int, task: asyncio.Task[None]) -> None:
+        del self._tasks[number]
+        if task.cancelled():  # before it began, so that it has not answered
+            self._page.post({"id": number, **_CANCELLED})
 
     async def end(self) -> None:
         """Cancel all, and wait until nothing is left of them."""
@@ -104,7 +110,7 @@ class Requests:
         await self._door.flush()
 
     async def _answer(self, number: int, verb: str, arguments: dict[str, Any], request: Request) -> None:
-        answer: Value = {"error": {"code": "cancelled", "message": "cancelled", "errno": None}}
+        answer: Value = _CANCELLED
         with suppress(asyncio.CancelledError):
             async with self._turns:
                 answer = await self._told(verb, arguments, request)
